@@ -1,0 +1,7 @@
+"""`python -m groupwise`."""
+
+import sys
+
+from groupwise.cli import main
+
+sys.exit(main())

@@ -1,0 +1,206 @@
+"""The command line. Each command is a function here; the work is done by a stage, imported when it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from groupwise.arguments import Command
+from groupwise.config import Recipe, SftRecipe
+from groupwise.mistakes import did_you_mean, mistake, nearest_paths
+from groupwise.recipes import AnyRecipe, dump_recipe, load_recipe, read_yaml
+
+
+def train(arguments: Namespace, overrides: list[str]) -> None:
+    """Train a model by GRPO."""
+    recipe, run = _recipe_and_run(Recipe, "tasks", arguments, overrides)
+    from groupwise.stages.grpo import train as train_grpo
+
+    train_grpo(recipe, run, resume=arguments.resume is not None)
+
+
+def sft(arguments: Namespace, overrides: list[str]) -> None:
+    """Fine-tune a model on demonstrations."""
+    recipe, run = _recipe_and_run(SftRecipe, "data", arguments, overrides)
+    from groupwise.stages.sft import train_sft
+
+    train_sft(recipe, run, resume=arguments.resume is not None)
+
+
+def evaluate(arguments: Namespace, overrides: list[str]) -> None:
+    """Measure a model on held-out prompts."""
+    asked = {"seed": arguments.seed, "samples": arguments.samples, "prompts": arguments.prompts}
+    overrides += [f"--eval.{key}={value}" for key, value in asked.items() if value is not None]
+    model, run = _find_model(arguments.model)
+    path = arguments.recipe or (_recipe_of(run, "tasks", "needs --recipe to be evaluated") if run else None)
+    recipe = load_recipe(Recipe, path, overrides)
+    if not recipe.tasks:
+        raise mistake(f'no tasks to evaluate {model} on; name them with --recipe R or --tasks \'[{{"name": "gcd"}}]\'')
+    from groupwise.stages.evaluate import evaluate_command, table
+
+    if arguments.json:
+        with contextlib.redirect_stdout(sys.stderr):
+            result = evaluate_command(model, recipe, run)
+        print(json.dumps(result, indent=2))
+    else:
+        import rich
+
+        rich.print(table(evaluate_command(model, recipe, run)))
+
+
+def report(arguments: Namespace, overrides: list[str]) -> None:
+    """Write a run's report.html and print its path."""
+    _recipe_of(arguments.run)
+    from groupwise.report import write_report
+
+    print(write_report(arguments.run))
+
+
+def _recipe_and_run(
+    kind: type[AnyRecipe], source: str, arguments: Namespace, overrides: list[str]
+) -> tuple[AnyRecipe, Path]:
+    """The recipe, and the folder of the run that it makes or resumes; `source` is the list it must not leave empty."""
+    path, resume = arguments.recipe, arguments.resume
+    if resume and (path or overrides):
+        given = " ".join(map(str, filter(None, [path, *overrides])))
+        raise mistake(f"--resume continues with the run's own recipe; {given} is not allowed with it")
+    if resume:
+        return load_recipe(kind, _recipe_of(resume, source, "cannot be resumed by this command"), []), resume
+    recipe: Any = load_recipe(kind, path, overrides)
+    if not getattr(recipe, source):
+        raise mistake(f"{source} is empty{f' in {path}' if path else ''}; give a recipe that names {source}")
+    from groupwise.run.folder import create_run
+
+    folder = recipe.run.dir or Path("runs", path.stem if path else "unnamed")
+    return recipe, create_run(Path(folder), dump_recipe(recipe))
+
+
+def _recipe_of(run: Path, source: str = "", otherwise: str = "") -> Path:
+    recipe = run / "recipe.yaml"
+    if not recipe.is_file():
+        raise mistake(f"{run} is no run folder{_near_runs(run)}")
+    if source and source not in read_yaml(recipe):
+        raise mistake(f"{run} {otherwise}: its recipe has no {source}")
+    return recipe
+
+
+def _near_runs(run: Path) -> str:
+    runs = {found.parent for root in (run.parent, Path("runs")) for found in root.glob("*/recipe.yaml")}
+    return did_you_mean(nearest_paths(run, runs))
+
+
+def _find_model(name: str) -> tuple[str, Path | None]:
+    """The model to load, and the run that it belongs to."""
+    path = Path(name)
+    if (path / "recipe.yaml").is_file():
+        if not (path / "model").is_dir():
+            raise mistake(f"{path} holds no model yet; groupwise train --resume {path} finishes it")
+        return str(path / "model"), path
+    if len(path.parts) > 1 and path.parent.is_dir() and not path.exists():  # else it may be a hub id
+        raise mistake(f"no run or model folder {path}{_near_runs(path)}")
+    inside = path.is_dir() and (path.parent / "recipe.yaml").is_file()
+    return name, path.parent if inside else None
+
+
+_FILE = {"metavar": "RECIPE", "type": Path, "help": "the recipe, a YAML file"}
+_TRAINING = {
+    "recipe": {**_FILE, "nargs": "?"},
+    "--resume": {"metavar": "RUN", "type": Path, "help": "continue this run folder with its own recipe"},
+}
+_COUNT = {"metavar": "N", "type": int}
+COMMANDS = {
+    "train": Command(
+        run=train,
+        usage="groupwise train [RECIPE] [--KEY VALUE ...]\n       groupwise train --resume RUN",
+        arguments=_TRAINING,
+        recipe=Recipe,
+        show_keys=True,
+    ),
+    "sft": Command(
+        run=sft,
+        usage="groupwise sft RECIPE [--KEY VALUE ...]\n       groupwise sft --resume RUN",
+        arguments=_TRAINING,
+        recipe=SftRecipe,
+        show_keys=True,
+    ),
+    "eval": Command(
+        run=evaluate,
+        usage="groupwise eval MODEL_OR_RUN [--recipe RECIPE] [--seed N] [--samples N] [--prompts N]\n"
+        "                      [--json] [--KEY VALUE ...]",
+        arguments={
+            "model": {"metavar": "MODEL_OR_RUN", "help": "a run folder, `seedling`, a model folder or a hub id"},
+            "--recipe": {**_FILE, "help": "what to evaluate on; default: the run's own recipe"},
+            "--seed": {**_COUNT, "help": "chooses the held-out prompts and the sampling (eval.seed)"},
+            "--samples": {**_COUNT, "help": "completions a prompt (eval.samples)"},
+            "--prompts": {**_COUNT, "help": "held-out prompts a task (eval.prompts)"},
+            "--json": {"action": "store_true", "help": "print JSON and nothing else on standard output"},
+        },
+        recipe=Recipe,
+    ),
+    "report": Command(
+        run=report,
+        usage="groupwise report RUN",
+        arguments={"run": {"metavar": "RUN", "type": Path, "help": "the run folder"}},
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0, 2 for a user's mistake, 130 when interrupted."""
+    try:
+        _dispatch(sys.argv[1:] if argv is None else argv)
+        print(end="", flush=True)
+    except KeyboardInterrupt:
+        print("groupwise: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        if _stdout_is_open():  # it is another pipe that broke: an error
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter's last flush complains
+        return 141
+    except Exception as error:
+        from groupwise.types import UserError  # not at the top: it imports numpy
+
+        if not isinstance(error, UserError):
+            raise
+        print("groupwise:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _dispatch(argv: Sequence[str]) -> None:
+    name, *words = argv or ["--help"]
+    if name in ("-h", "--help"):
+        print(_overview())
+    elif name == "--version":
+        from groupwise import __version__
+
+        print("groupwise", __version__)
+    elif name not in COMMANDS:
+        hint = did_you_mean(get_close_matches(name, COMMANDS)) or f"; commands are {', '.join(COMMANDS)}"
+        raise mistake(f"unknown command {name}{hint}")
+    elif {"-h", "--help"} & set(words):
+        print(COMMANDS[name].help(), end="")
+    else:
+        COMMANDS[name](words)
+
+
+def _overview() -> str:
+    commands = [f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()]
+    first = "usage: groupwise COMMAND ...\n\nGroup-aware GRPO post-training of language models.\n"
+    last = "\ngroupwise COMMAND --help explains a command and every key of its recipe; groupwise --version."
+    return "\n".join([first, *commands, last])
+
+
+def _stdout_is_open() -> bool:
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # asks for errors only
+    return not poll.poll(0)

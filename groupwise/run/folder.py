@@ -1,0 +1,35 @@
+"""The run folder: everything a run leaves behind, and how a new run makes room for itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from groupwise.types import UserError
+
+RECIPE = "recipe.yaml"
+METRICS = "metrics.jsonl"
+ROLLOUTS = "rollouts"
+CHECKPOINTS = "checkpoints"
+MODEL = "model"
+REPORT = "report.html"
+SUMMARY = "summary.json"
+
+
+def create_run(path: Path, recipe_yaml: str) -> Path:
+    """Make `path` a fresh run folder with its resolved recipe. An older run there is moved aside, and that is said."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"run.dir: {path} is a file, not a folder")
+    if path.is_dir() and any(path.iterdir()):
+        if not (path / RECIPE).exists():
+            raise UserError(f"run.dir: {path} holds files but no {RECIPE}; it is not a run, so it is left alone")
+        number = 1
+        while (aside := path.with_name(f"{path.name}-{number}")).exists():
+            number += 1
+        path.rename(aside)
+        print(f"The earlier run in {path} is now in {aside}.")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / RECIPE).write_text(recipe_yaml)
+    except OSError as error:
+        raise UserError(f"run.dir: {path} cannot be written: {error.strerror}") from None
+    return path

@@ -1,0 +1,130 @@
+"""Metrics: one JSON row an update in `metrics.jsonl`, and the same rows to whatever trackers are asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from groupwise.config import LogConfig
+from groupwise.types import UserError
+
+
+class Tracker(Protocol):
+    """Where rows go besides the file."""
+
+    def write(self, step: int, row: Mapping[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+class MetricsWriter:
+    """Appends rows to `path`; on a resumed run it first removes those after `last_step`, so that none appears twice."""
+
+    def __init__(self, path: Path, log: LogConfig, last_step: int = 0) -> None:
+        kept = [row for row in read_metrics(path) if row["step"] <= last_step]
+        beside = path.with_suffix(".tmp")
+        beside.write_text("".join(_line(row) for row in kept))
+        beside.replace(path)
+        self._file = path.open("a")
+        run = path.parent
+        self._trackers = [open_tracker(log, run) for open_tracker in TRACKERS if open_tracker.wanted(log)]
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        """One row; every value a finite number (others are written as null)."""
+        self._file.write(_line({"step": step, **row}))
+        self._file.flush()
+        for tracker in self._trackers:
+            tracker.write(step, row)
+
+    def __enter__(self) -> MetricsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        for tracker in self._trackers:
+            tracker.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics file, oldest first; a last line cut short by a crash is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    safe = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+    return json.dumps(safe) + "\n"
+
+
+class TensorBoard:
+    """Event files in the run folder's `tensorboard/`."""
+
+    def __init__(self, log: LogConfig, run: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError("log.tensorboard: tensorboard is missing; pip install 'groupwise[tensorboard]'") from None
+        self._writer = SummaryWriter(str(run / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    def wanted(log: LogConfig) -> bool:
+        return log.tensorboard
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        for name, value in row.items():
+            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+class _Project:
+    """Weights & Biases, and trackio, which speaks the same language."""
+
+    module: str
+    key: str
+
+    def __init__(self, log: LogConfig, run: Path) -> None:
+        from importlib import import_module
+
+        try:
+            library: Any = import_module(self.module)
+        except ImportError:
+            raise UserError(
+                f"log.{self.key}: {self.module} is missing; pip install 'groupwise[{self.module}]'"
+            ) from None
+        self._run = library.init(project=getattr(log, self.key), name=run.name)
+        self._library = library
+
+    @classmethod
+    def wanted(cls, log: LogConfig) -> bool:
+        return getattr(log, cls.key) is not None
+
+    def write(self, step: int, row: Mapping[str, float]) -> None:
+        self._library.log(dict(row), step=step)
+
+    def close(self) -> None:
+        self._library.finish()
+
+
+class WeightsAndBiases(_Project):
+    module = key = "wandb"
+
+
+class Trackio(_Project):
+    module = key = "trackio"
+
+
+TRACKERS: tuple[Any, ...] = (TensorBoard, WeightsAndBiases, Trackio)

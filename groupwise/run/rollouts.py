@@ -1,0 +1,53 @@
+"""Rollouts on disk: one Parquet file an update, written beside and renamed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from groupwise.types import Rollout
+
+
+def write_rollouts(folder: Path, step: int, rollouts: Sequence[Rollout]) -> Path:
+    """Every rollout of update `step`, the dropped ones too, as `step-000001.parquet`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {
+        "step": [step] * len(rollouts),
+        "rollout": list(range(len(rollouts))),
+        "group": [r.group for r in rollouts],
+        "prompt_id": [r.prompt.id for r in rollouts],
+        "task": [r.prompt.task for r in rollouts],
+        "domain": [r.prompt.domain for r in rollouts],
+        "prompt": [r.prompt.text for r in rollouts],
+        "completion": [r.completion.text for r in rollouts],
+        "answer": [r.prompt.answer for r in rollouts],
+        "reward": [r.reward if math.isfinite(r.reward) else None for r in rollouts],
+        "rewards": [json.dumps(r.rewards) for r in rollouts],
+        "advantage": [r.advantage for r in rollouts],
+        "finish_reason": [r.completion.finish_reason for r in rollouts],
+        "length": [len(r.completion.token_ids) for r in rollouts],
+        "prompt_length": [len(r.prompt.token_ids) for r in rollouts],
+        "policy_version": [r.completion.policy_version for r in rollouts],
+        "logprob_mean": [sum(r.completion.logprobs) / max(1, len(r.completion.logprobs)) for r in rollouts],
+        "dropped": [r.dropped for r in rollouts],
+        "difficulty": [json.dumps(r.prompt.metadata.get("difficulty", {}), default=str) for r in rollouts],
+    }
+    types = {"answer": pa.string(), "reward": pa.float64(), "dropped": pa.string()}
+    table = pa.table({name: pa.array(values, type=types.get(name)) for name, values in columns.items()})
+    path = folder / f"step-{step:06d}.parquet"
+    beside = folder / f".{path.name}.tmp"
+    pq.write_table(table, beside, compression="zstd")
+    beside.replace(path)
+    return path
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Remove the files of updates after `step`, which a resumed run will make again."""
+    for path in folder.glob("step-*.parquet"):
+        if int(path.stem.removeprefix("step-")) > step:
+            path.unlink()

@@ -1,0 +1,106 @@
+"""Rollouts of an update: draw prompts, generate, score; redraw where the recipe asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from groupwise.config import RolloutConfig
+from groupwise.rollout.encode import encode
+from groupwise.tasks.mixture import Mixture
+from groupwise.tasks.rewards import length_penalty
+from groupwise.tasks.scoring import Scorer, all_failed
+from groupwise.types import Engine, Prompt, Rollout, Sampling, UserError
+
+
+@dataclass
+class Collected:
+    """What an update has gathered: rollouts to learn from, and those that were discarded or dropped on the way."""
+
+    kept: list[Rollout] = field(default_factory=list)
+    discarded: list[Rollout] = field(default_factory=list)  # scored well, but their group teaches nothing
+    dropped: list[Rollout] = field(default_factory=list)  # failed, timed out or unscored
+    rounds: int = 0  # of generation
+
+    @property
+    def all(self) -> list[Rollout]:
+        return self.kept + self.discarded + self.dropped
+
+
+class Collector:
+    """Draws, generates and scores; its state is the data cursor and the number of completions ever drawn."""
+
+    def __init__(
+        self, config: RolloutConfig, seed: int, mixture: Mixture, tokenizer: Any, engine: Engine, scorer: Scorer
+    ) -> None:
+        self._config, self._mixture, self._tokenizer = config, mixture, tokenizer
+        self._engine, self._scorer = engine, scorer
+        self._generated = 0  # gives each completion of the run a random stream of its own
+        self._sampling = Sampling(
+            max_tokens=config.max_tokens,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            stop=tuple(config.stop),
+            seed=seed,
+        )
+
+    def missing(self, collected: Collected) -> int:
+        """How many prompts are still to be drawn for this update."""
+        wanted = self._config.batch_size // self._config.group_size
+        if collected.rounds == 0:
+            return wanted
+        if self._config.zero_variance != "redraw" or collected.rounds > self._config.max_redraws:
+            return 0
+        # counted from what was discarded, so a dropped rollout never leads to more drawing
+        return wanted - len({r.prompt.id for r in collected.kept + collected.dropped})
+
+    def draw(self, count: int) -> list[Prompt]:
+        """The next prompts, encoded."""
+        return encode(self._mixture.draw(count), self._tokenizer)
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Rollout]:
+        """`group_size` completions of each prompt."""
+        repeated = [prompt for prompt in prompts for _ in range(self._config.group_size)]
+        keys = range(self._generated, self._generated + len(repeated))
+        completions = self._engine.generate(repeated, keys, self._sampling)
+        self._generated += len(repeated)
+        return [Rollout(prompt=p, completion=c) for p, c in zip(repeated, completions, strict=True)]
+
+    def score(self, rollouts: list[Rollout], where: str) -> None:
+        """Fill in the rewards. Raises UserError when not one rollout could be scored."""
+        self._scorer.score(rollouts)
+        if all(r.dropped for r in rollouts):
+            raise UserError(all_failed(rollouts, where))
+        if self._config.overlong == "penalise":
+            for rollout in rollouts:
+                length = len(rollout.completion.token_ids)
+                penalty = length_penalty(length, self._config.max_tokens, self._config.overlong_buffer)
+                add_reward(rollout, "overlong", penalty)
+
+    def sort(self, rollouts: Sequence[Rollout], collected: Collected) -> None:
+        """Put scored rollouts where they belong; a group without variance is discarded when the recipe says so."""
+        collected.rounds += 1
+        collected.dropped += [r for r in rollouts if r.dropped]
+        scored = [r for r in rollouts if not r.dropped]
+        rewards: dict[str, set[float]] = {}
+        for rollout in scored:
+            rewards.setdefault(rollout.prompt.id, set()).add(rollout.reward)
+        for rollout in scored:
+            flat = len(rewards[rollout.prompt.id]) == 1 and self._config.zero_variance != "keep"
+            (collected.discarded if flat else collected.kept).append(rollout)
+
+    def state(self) -> dict[str, Any]:
+        return {"mixture": self._mixture.state(), "generated": self._generated}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self._mixture.load_state(state["mixture"])
+        self._generated = state["generated"]
+
+
+def add_reward(rollout: Rollout, name: str, value: float) -> None:
+    """Add a named reward of weight 1 to a scored rollout; a dropped one is left alone."""
+    if rollout.dropped is None:
+        rollout.rewards[name] = value
+        rollout.reward += value

@@ -1,0 +1,62 @@
+"""The end of a run: summary, report, and the table before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from groupwise.config import Recipe
+from groupwise.report import before_after_table, write_report
+from groupwise.run.folder import MODEL, REPORT, SUMMARY
+from groupwise.stages.record import Totals, machine, peak_memory_mib
+
+
+def finish(
+    recipe: Recipe,
+    run_dir: Path,
+    totals: Totals,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    gain: Mapping[str, Any],
+) -> None:
+    """Write `summary.json` and `report.html`, then show what changed and where everything lies."""
+    values = totals.values
+    summary = {
+        "model": recipe.model,
+        "steps": recipe.steps,
+        "before": _without_prompts(before),
+        "after": _without_prompts(after),
+        "gain": dict(gain),
+        "rollouts": int(values["rollouts"]),
+        "tokens": int(values["tokens"]),
+        "train_seconds": values["train_seconds"],
+        "generate_seconds": values["generate_seconds"],
+        "update_seconds": values["update_seconds"],
+        "dropped_rollouts": int(values["dropped"]),
+        "discarded_rollouts": int(values["discarded"]),
+        "peak_memory_mib": peak_memory_mib(),
+        "machine": machine(),
+    }
+    beside = run_dir / f".{SUMMARY}.tmp"
+    beside.write_text(json.dumps(summary, indent=2) + "\n")
+    beside.replace(run_dir / SUMMARY)
+    console = Console()
+    console.print(before_after_table(summary))
+    console.print(
+        f"{summary['rollouts']:,} rollouts, {summary['tokens']:,} tokens in {summary['train_seconds']:.0f} s of training; "
+        f"{summary['dropped_rollouts']} rollouts dropped.",
+        highlight=False,
+    )
+    console.print(f"model   {run_dir / MODEL}", highlight=False)
+    if recipe.run.report:
+        write_report(run_dir)
+        console.print(f"report  {run_dir / REPORT}", highlight=False)
+
+
+def _without_prompts(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result less its outcomes by prompt, which only the paired comparison needs."""
+    return {key: value for key, value in result.items() if key != "per_prompt"}

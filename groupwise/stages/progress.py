@@ -1,0 +1,53 @@
+"""The live line of a long run: how far, how good, how fast, how long still."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+LABELS = {
+    "reward": "reward {:.3f}",
+    "accuracy": "accuracy {:.1%}",
+    "loss": "loss {:.4f}",
+    "tokens_per_second": "{:,.0f} tokens/s",
+    "dropped": "{:.0f} dropped",
+}
+
+
+class Progress:
+    """A progress bar on a terminal; elsewhere (a log, CI) a plain line about every tenth of the run."""
+
+    def __init__(self, total: int, start: int = 0, unit: str = "update") -> None:
+        self._console = Console()
+        self._total, self._unit = total, unit
+        self._bar = Bar(
+            TextColumn(f"[bold]{unit}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total, completed=start, text="")
+
+    def show(self, done: int, **numbers: float) -> None:
+        """After unit number `done`; numbers by the names in LABELS."""
+        text = "  ".join(LABELS[name].format(value) for name, value in numbers.items())
+        self._bar.update(self._task, completed=done, text=text)
+        every = max(1, self._total // 10)
+        if not self._console.is_terminal and (done % every == 0 or done in (1, self._total)):
+            self._console.print(f"{self._unit} {done}/{self._total}  {text}", highlight=False)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()

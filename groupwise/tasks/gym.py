@@ -1,0 +1,133 @@
+"""Tasks from reasoning-gym: any family by name and parameters, with its own scorer and difficulty metadata.
+
+reasoning-gym seeds item i of a data set with `seed + i`, so two data sets whose seeds lie close share items. Here
+every stream starts at its own distant seed, and whether a question is held out depends on its text alone: a training
+stream never shows a question that any evaluation, under any seed, may ask.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from groupwise.config import TaskConfig
+from groupwise.tasks.rewards import answer_of
+from groupwise.types import Prompt, UserError
+
+HELD_OUT_PERCENT = 10
+_STREAM_SIZE = 2**31  # items a stream may draw; also the distance between the seeds of two streams
+_PATIENCE = 20_000  # draws without one new question after which a stream counts as exhausted
+
+
+class GymTask:
+    """One reasoning-gym family. `domain` is reasoning-gym's category, e.g. "arithmetic"."""
+
+    def __init__(self, name: str, family: str, params: Mapping[str, Any]) -> None:
+        self.name = name
+        self.family = family
+        self._params = dict(params)
+        self._scorer = _create(name, family, self._params, seed=0)
+        self.domain = str(self._scorer.category)
+
+    def stream(self, seed: int, *, held_out: bool, cursor: int = 0) -> GymStream:
+        """Prompts of stream `seed` from `cursor` on; training and held-out streams are disjoint whatever their seeds."""
+        return GymStream(self, _create(self.name, self.family, self._params, seed * _STREAM_SIZE), held_out, cursor)
+
+    def score(self, prompt: Prompt, completion: str) -> float:
+        """The family's own score in [0, 1] of the text inside the completion's <answer> tags; 0 where there is none."""
+        answer = answer_of(completion)
+        if not answer:
+            return 0.0
+        entry = {"question": prompt.text, "answer": prompt.answer, "metadata": dict(prompt.metadata)}
+        return float(self._scorer.score_answer(answer, entry))
+
+
+class GymStream:
+    """An iterator of prompts that can be continued from its `cursor`.
+
+    A held-out stream never repeats a question, and ends when the family has no more of them.
+    """
+
+    def __init__(self, task: GymTask, source: Any, held_out: bool, cursor: int) -> None:
+        self.cursor = cursor  # index of the next item
+        self._task, self._source, self._held_out = task, source, held_out
+        self._seen: set[str] = set()
+
+    def __iter__(self) -> GymStream:
+        return self
+
+    def __next__(self) -> Prompt:
+        for _ in range(_PATIENCE):
+            entry = self._source[self.cursor]
+            self.cursor += 1
+            key = prompt_id(self._task.family, entry["question"])
+            if is_held_out(key) is not self._held_out or key in self._seen:
+                continue
+            if self._held_out:
+                self._seen.add(key)
+            return Prompt(
+                id=key,
+                task=self._task.name,
+                domain=self._task.domain,
+                text=str(entry["question"]).strip(),
+                answer=None if entry["answer"] is None else str(entry["answer"]),
+                metadata=dict(entry["metadata"]),
+            )
+        raise StopIteration
+
+
+def prompt_id(family: str, question: str) -> str:
+    """A question's identity across runs and machines."""
+    return hashlib.sha256(f"{family}\n{question}".encode()).hexdigest()[:16]
+
+
+def is_held_out(key: str) -> bool:
+    """Whether the prompt with this id is kept for evaluation: decided by its hash, never by its order."""
+    return int(key[:8], 16) % 100 < HELD_OUT_PERCENT
+
+
+def load_task(config: TaskConfig) -> GymTask:
+    """The task a recipe names. Raises UserError for an unknown family or impossible parameters."""
+    return GymTask(config.name, config.family or config.name, config.params)
+
+
+def families() -> list[str]:
+    """Every reasoning-gym family by name."""
+    import reasoning_gym  # noqa: F401  (fills the registry)
+    from reasoning_gym.factory import DATASETS
+
+    return sorted(DATASETS)
+
+
+def _create(name: str, family: str, params: Mapping[str, Any], seed: int) -> Any:
+    import reasoning_gym
+
+    known = families()
+    if family not in known:
+        near = difflib.get_close_matches(family, known, n=3) or known[:3]
+        raise UserError(f"task {name}: no reasoning-gym family {family!r}; nearest names: {', '.join(near)}")
+    try:
+        return reasoning_gym.create_dataset(family, seed=seed, size=_STREAM_SIZE, **_enums(family, params))
+    except (TypeError, AssertionError, ValueError) as error:
+        reason = str(error).replace("\n", " ") or type(error).__name__
+        raise UserError(f"task {name}: reasoning-gym refuses params {dict(params)}: {reason}") from None
+
+
+def _enums(family: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipes hold plain lists; some families want tuples or members of their own enums."""
+    from reasoning_gym.factory import DATASETS
+
+    default = DATASETS[family][1]()
+    out: dict[str, Any] = {}
+    for key, value in params.items():
+        like = getattr(default, key, None)
+        if isinstance(value, list) and isinstance(like, (list, tuple)) and like:
+            kind = type(like[0])
+            with suppress(ValueError):
+                value = [kind(v) for v in value] if hasattr(kind, "__members__") else value
+            value = type(like)(value)
+        out[key] = value
+    return out
