@@ -44,6 +44,15 @@ class Completion:
     policy_version: int  # number of updates the generating weights had seen
 
 
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a completion's reasoning; `text` is the completion's text from `start` to `end`."""
+
+    text: str
+    start: int
+    end: int
+
+
 @dataclass(kw_only=True)
 class Rollout:
     """A prompt, one completion of it, how it was scored, and the advantage that followed."""

@@ -17,7 +17,7 @@ from random import Random
 
 import torch
 import yaml
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from groupwise.config import TaskConfig
@@ -66,10 +66,14 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=1024,
         min_frequency=60,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=[AddedToken(t, special=True) for t in SPECIAL] + [AddedToken(t, special=False) for t in TAGS],
+        special_tokens=SPECIAL + TAGS,
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus(), trainer)
+    state = json.loads(tokenizer.to_str())
+    for token in state["added_tokens"]:  # the trainer marks all as special, but tags must survive decoding
+        token["special"] = token["content"] in SPECIAL
+    tokenizer = Tokenizer.from_str(json.dumps(state))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>", padding_side="left", model_max_length=1024
     )

@@ -2,59 +2,83 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from groupwise.run.disk import writing
+from groupwise.types import UserError
+
+_log = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     """Write `state` (a tree of plain values and tensors) as the checkpoint after `step` updates; keep the newest `keep`.
 
-    The file appears under its name only when it is whole and on disk. A full disk raises OSError and leaves the older
-    checkpoints as they were.
+    The file appears under its name only when it is whole and on disk. A full disk raises UserError and leaves the older
+    checkpoints as they were. Later ones are of a future that the run has left: it went on from before them, because
+    they could not be read.
     """
     import torch
 
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:06d}.pt"
     beside = folder / f".{path.name}.tmp"
-    try:
-        with beside.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    beside.replace(path)
-    _sync_folder(folder)
-    for old in checkpoints(folder)[:-keep]:
-        old.unlink()
+    with writing(f"checkpoint {path}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with beside.open("wb") as file:
+                torch.save(dict(state), file)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        beside.replace(path)
+        _sync_folder(folder)
+        newest_first = [found for found in reversed(checkpoints(folder)) if _step(found) <= step]
+        for useless in {*checkpoints(folder), *folder.glob(".step-*.tmp")} - {*newest_first[:keep]}:
+            useless.unlink()
     return path
 
 
 def checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
-    return sorted(folder.glob("step-*.pt"))
+    return sorted(folder.glob("step-*.pt"), key=_step)
 
 
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any]] | None:
-    """Step and state of the newest readable checkpoint; None where there is none.
+    """Step and state of the newest whole checkpoint; None where there is none at all.
 
-    Only plain values and tensors are unpickled, so a downloaded run cannot run code.
+    Only plain values and tensors are unpickled, so a downloaded run cannot run code. Raises UserError where there are
+    checkpoints but none is whole: to start anew would throw away what the run has recorded.
     """
+    found = checkpoints(folder)
+    for path in reversed(found):
+        try:
+            return _step(path), _load(path)
+        except Exception as error:  # whatever is wrong with this file, an older one may still serve
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            _log.warning("checkpoint %s cannot be read (%s); trying the one before", path, reason)
+    if found:
+        raise UserError(f"no checkpoint in {folder} can be read; remove them all to start from the first update")
+    return None
+
+
+def _load(path: Path) -> dict[str, Any]:
     import torch
 
-    for path in reversed(checkpoints(folder)):
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever is wrong with this file, an older one may still serve
-            warnings.warn(f"checkpoint {path} cannot be read ({error}); trying the one before", stacklevel=2)
-            continue
-        return int(path.stem.removeprefix("step-")), state
-    return None
+    with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged} is damaged")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
+from groupwise.run.disk import writing
 from groupwise.types import UserError
 
 RECIPE = "recipe.yaml"
@@ -22,14 +24,17 @@ def create_run(path: Path, recipe_yaml: str) -> Path:
     if path.is_dir() and any(path.iterdir()):
         if not (path / RECIPE).exists():
             raise UserError(f"run.dir: {path} holds files but no {RECIPE}; it is not a run, so it is left alone")
-        number = 1
-        while (aside := path.with_name(f"{path.name}-{number}")).exists():
-            number += 1
-        path.rename(aside)
+        aside = _free_name(path)
+        with writing(f"run.dir: {path}"):
+            path.rename(aside)
         print(f"The earlier run in {path} is now in {aside}.")
-    try:
+    with writing(f"run.dir: {path}"):
         path.mkdir(parents=True, exist_ok=True)
         (path / RECIPE).write_text(recipe_yaml)
-    except OSError as error:
-        raise UserError(f"run.dir: {path} cannot be written: {error.strerror}") from None
     return path
+
+
+def _free_name(path: Path) -> Path:
+    """`path`-1, or the first number that is not taken."""
+    name = path.resolve().name  # `.` has none
+    return next(found for n in itertools.count(1) if not (found := path.parent / f"{name}-{n}").exists())

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from groupwise.config import LogConfig
+from groupwise.run.disk import writing
 from groupwise.types import UserError
 
 
@@ -24,18 +25,21 @@ class MetricsWriter:
     """Appends rows to `path`; on a resumed run it first removes those after `last_step`, so that none appears twice."""
 
     def __init__(self, path: Path, log: LogConfig, last_step: int = 0) -> None:
+        self._path = path
         kept = [row for row in read_metrics(path) if row["step"] <= last_step]
         beside = path.with_suffix(".tmp")
-        beside.write_text("".join(_line(row) for row in kept))
-        beside.replace(path)
-        self._file = path.open("a")
+        with writing(path):
+            beside.write_text("".join(_line(row) for row in kept))
+            beside.replace(path)
+            self._file = path.open("a")
         run = path.parent
         self._trackers = [open_tracker(log, run) for open_tracker in TRACKERS if open_tracker.wanted(log)]
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """One row; every value a finite number (others are written as null)."""
-        self._file.write(_line({"step": step, **row}))
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(_line({"step": step, **row}))
+            self._file.flush()
         for tracker in self._trackers:
             tracker.write(step, row)
 
@@ -45,7 +49,8 @@ class MetricsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with writing(self._path):  # what a full disk refused is tried again here
+            self._file.close()
         for tracker in self._trackers:
             tracker.close()
 

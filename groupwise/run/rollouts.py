@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from groupwise.run.disk import writing
 from groupwise.types import Rollout
 
 
@@ -15,7 +16,6 @@ def write_rollouts(folder: Path, step: int, rollouts: Sequence[Rollout]) -> Path
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder.mkdir(parents=True, exist_ok=True)
     columns = {
         "step": [step] * len(rollouts),
         "rollout": list(range(len(rollouts))),
@@ -41,8 +41,10 @@ def write_rollouts(folder: Path, step: int, rollouts: Sequence[Rollout]) -> Path
     table = pa.table({name: pa.array(values, type=types.get(name)) for name, values in columns.items()})
     path = folder / f"step-{step:06d}.parquet"
     beside = folder / f".{path.name}.tmp"
-    pq.write_table(table, beside, compression="zstd")
-    beside.replace(path)
+    with writing(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, beside, compression="zstd")
+        beside.replace(path)
     return path
 
 

@@ -22,10 +22,15 @@ class Collected:
     discarded: list[Rollout] = field(default_factory=list)  # scored well, but their group teaches nothing
     dropped: list[Rollout] = field(default_factory=list)  # failed, timed out or unscored
     rounds: int = 0  # of generation
+    lacking: int = 0  # prompts of the last round whose every completion was discarded
+
+    @property
+    def scored(self) -> list[Rollout]:
+        return self.kept + self.discarded
 
     @property
     def all(self) -> list[Rollout]:
-        return self.kept + self.discarded + self.dropped
+        return self.scored + self.dropped
 
 
 class Collector:
@@ -48,13 +53,11 @@ class Collector:
 
     def missing(self, collected: Collected) -> int:
         """How many prompts are still to be drawn for this update."""
-        wanted = self._config.batch_size // self._config.group_size
         if collected.rounds == 0:
-            return wanted
+            return self._config.batch_size // self._config.group_size
         if self._config.zero_variance != "redraw" or collected.rounds > self._config.max_redraws:
             return 0
-        # counted from what was discarded, so a dropped rollout never leads to more drawing
-        return wanted - len({r.prompt.id for r in collected.kept + collected.dropped})
+        return collected.lacking
 
     def draw(self, count: int) -> list[Prompt]:
         """The next prompts, encoded."""
@@ -68,28 +71,35 @@ class Collector:
         self._generated += len(repeated)
         return [Rollout(prompt=p, completion=c) for p, c in zip(repeated, completions, strict=True)]
 
-    def score(self, rollouts: list[Rollout], where: str) -> None:
-        """Fill in the rewards. Raises UserError when not one rollout could be scored."""
+    def score(self, rollouts: list[Rollout]) -> None:
+        """Fill in the rewards."""
         self._scorer.score(rollouts)
-        if all(r.dropped for r in rollouts):
-            raise UserError(all_failed(rollouts, where))
         if self._config.overlong == "penalise":
             for rollout in rollouts:
                 length = len(rollout.completion.token_ids)
                 penalty = length_penalty(length, self._config.max_tokens, self._config.overlong_buffer)
                 add_reward(rollout, "overlong", penalty)
 
-    def sort(self, rollouts: Sequence[Rollout], collected: Collected) -> None:
-        """Put scored rollouts where they belong; a group without variance is discarded when the recipe says so."""
+    def sort(self, rollouts: Sequence[Rollout], collected: Collected, where: str) -> None:
+        """Put rollouts where they belong; a group without variance is discarded when the recipe says so.
+
+        Raises UserError when not one rollout of the update could be scored.
+        """
         collected.rounds += 1
-        collected.dropped += [r for r in rollouts if r.dropped]
-        scored = [r for r in rollouts if not r.dropped]
         rewards: dict[str, set[float]] = {}
-        for rollout in scored:
-            rewards.setdefault(rollout.prompt.id, set()).add(rollout.reward)
-        for rollout in scored:
-            flat = len(rewards[rollout.prompt.id]) == 1 and self._config.zero_variance != "keep"
-            (collected.discarded if flat else collected.kept).append(rollout)
+        for rollout in rollouts:
+            if rollout.dropped is None:
+                rewards.setdefault(rollout.prompt.id, set()).add(rollout.reward)
+        discards = self._config.zero_variance != "keep"
+        flat = [discards and r.dropped is None and len(rewards[r.prompt.id]) == 1 for r in rollouts]
+        for rollout, useless in zip(rollouts, flat, strict=True):
+            place = collected.dropped if rollout.dropped else collected.discarded if useless else collected.kept
+            place.append(rollout)
+        if not collected.scored:
+            raise UserError(all_failed(collected.dropped, where))
+        # blocks of siblings, not ids: a small family may give a prompt twice. Dropped rollouts are not replaced.
+        size = self._config.group_size
+        collected.lacking = sum(all(flat[start : start + size]) for start in range(0, len(flat), size))
 
     def state(self) -> dict[str, Any]:
         return {"mixture": self._mixture.state(), "generated": self._generated}

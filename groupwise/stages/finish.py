@@ -11,6 +11,7 @@ from rich.console import Console
 
 from groupwise.config import Recipe
 from groupwise.report import before_after_table, write_report
+from groupwise.run.disk import writing
 from groupwise.run.folder import MODEL, REPORT, SUMMARY
 from groupwise.stages.record import Totals, machine, peak_memory_mib
 
@@ -42,8 +43,9 @@ def finish(
         "machine": machine(),
     }
     beside = run_dir / f".{SUMMARY}.tmp"
-    beside.write_text(json.dumps(summary, indent=2) + "\n")
-    beside.replace(run_dir / SUMMARY)
+    with writing(run_dir / SUMMARY):
+        beside.write_text(json.dumps(summary, indent=2) + "\n")
+        beside.replace(run_dir / SUMMARY)
     console = Console()
     console.print(before_after_table(summary))
     console.print(

@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from groupwise.advantage import estimate
 from groupwise.config import Recipe
 from groupwise.grouping import by_prompt
 from groupwise.learner import policy
 from groupwise.learner.update import Learner
+from groupwise.report import write_report
 from groupwise.rollout.local import LocalEngine
 from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
-from groupwise.run.folder import CHECKPOINTS, METRICS, MODEL, ROLLOUTS, SUMMARY
+from groupwise.run.disk import writing
+from groupwise.run.folder import CHECKPOINTS, METRICS, MODEL, REPORT, ROLLOUTS, SUMMARY
 from groupwise.run.metrics import MetricsWriter
 from groupwise.run.rollouts import forget_after, write_rollouts
 from groupwise.stages.clock import Clock
@@ -36,6 +40,7 @@ class Trainer:
         dtype = policy.compute_dtype(recipe.update.dtype, device)
         self.recipe, self.run_dir, self.steps_done = recipe, run_dir, 0
         self.policy = policy.load_policy(recipe.model, device)
+        self.policy.model.eval()  # no dropout: the policy that learns is the one that generated
         self.engine = LocalEngine(self.policy.model, self.policy.tokenizer, compute_dtype=dtype)
         self.learner = Learner(
             self.policy.model,
@@ -64,10 +69,11 @@ class Trainer:
                 with clock("generate"):
                     rollouts = self.collector.generate(prompts)
                 with clock("score"):
-                    self.collector.score(rollouts, where=f"update {self.steps_done + 1}")
-                    self.collector.sort(rollouts, collected)
-        except BaseException:
-            self.collector.load_state(start)  # so that a checkpoint taken now repeats this update, whole
+                    self.collector.score(rollouts)
+                    self.collector.sort(rollouts, collected, where=f"update {self.steps_done + 1}")
+        except Exception:
+            self.collector.load_state(start)  # nothing has been learned yet: whoever resumes repeats this update, whole
+            self.checkpoint()
             raise
         with clock("group"):
             groups = by_prompt([r.prompt.id for r in collected.kept])
@@ -100,7 +106,18 @@ class Trainer:
         """Held-out pass@1, the same prompts and sampling seeds each time."""
         return self.evaluator.run(self.engine, label)
 
+    def deliver(self) -> dict[str, Any]:
+        """Save the model in the type that it was loaded from, and evaluate it as saved, rounding included."""
+        with torch.no_grad():
+            for weights in self.policy.model.parameters():
+                weights.copy_(weights.to(self.policy.dtype))
+        self.engine.take_weights(self.learner.weights(), self.learner.version)
+        with writing(self.run_dir / MODEL):
+            policy.save_policy(self.policy, self.run_dir / MODEL)
+        return self.evaluate("after")
+
     def checkpoint(self) -> None:
+        """Save all that the run needs to go on from here; only between updates."""
         state = {
             "learner": self.learner.state(),
             "collector": self.collector.state(),
@@ -125,28 +142,30 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False) -> None:
     """Run the recipe in `run_dir`, from its newest checkpoint with `resume`; ends with model, summary and report."""
     if resume and (run_dir / SUMMARY).exists():
         print(f"The run in {run_dir} is finished.")
+        if recipe.run.report and not (run_dir / REPORT).exists():  # it was killed just before this
+            write_report(run_dir)
         return
     log = run_dir / "rewards.log"
+    with writing(log):
+        log.touch()
     with (
         Scorer(recipe.tasks, recipe.rewards, log=log) as scorer,
         Scorer(recipe.tasks, [ACCURACY], log=log) as judge,
-        Interrupt() as interrupt,
     ):
         trainer = Trainer(recipe, run_dir, scorer, judge)
+        scorer.ready()  # a reward that cannot be loaded is told before the evaluation, which may take long
         if resume:
             trainer.restore()
         if trainer.before is None:
             trainer.before = trainer.evaluate("before")
             trainer.checkpoint()
-        try:
+        with Interrupt() as interrupt:
             loop(trainer, interrupt)
-        finally:
             trainer.checkpoint()
         if interrupt.asked:
             print(f"Saved after update {trainer.steps_done}; groupwise train --resume {run_dir} continues.")
             raise KeyboardInterrupt
-        after = trainer.evaluate("after")
-    policy.save_policy(trainer.policy, run_dir / MODEL)
+        after = trainer.deliver()
     finish(trainer.recipe, run_dir, trainer.totals, trainer.before, after, compare(trainer.before, after))
 
 

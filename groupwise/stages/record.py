@@ -46,12 +46,13 @@ def metrics_row(
     collected: Collected, groups: Groups, learned: Mapping[str, float], totals: Totals, clock: Clock
 ) -> dict[str, float]:
     """The row of one update; docs/metrics.md says what each name means."""
-    scored = collected.kept + collected.discarded
+    scored = collected.scored
     rewards = np.array([r.reward for r in scored])
     advantages = np.array([r.advantage for r in collected.kept])
     lengths = np.array([len(r.completion.token_ids) for r in collected.all])
     sizes = np.bincount(groups.prompt) if len(groups.levels) else np.zeros(1)
     row: dict[str, float] = {
+        "policy/mismatch": float("nan"),  # where every group was discarded nothing was measured
         **learned,
         "reward/mean": float(rewards.mean()),
         "reward/std": float(rewards.std()),

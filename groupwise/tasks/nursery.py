@@ -170,7 +170,7 @@ def _bury(child: int | None) -> int:
     if child is None:
         return _UNKNOWN
     for kill in (os.kill, os.killpg):  # first itself: it may not have its own group yet
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # macOS refuses for a group of the dead
             kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

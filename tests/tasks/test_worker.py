@@ -24,6 +24,12 @@ def test_the_tasks_own_scorer() -> None:
     assert lost.dropped == "accuracy: raised KeyError: 'other'"
 
 
+def test_workers_of_a_task_import_no_torch() -> None:
+    rewards = [reward("task", "accuracy"), reward("does")]
+    with Scorer([TaskConfig(name="chain_sum")], rewards) as scorer:
+        assert scored(scorer, ["modules"])[0].rewards["r"] == 0.0
+
+
 def test_unknown_family() -> None:
     with Scorer([TaskConfig(name="chain_sun")], [reward("task")]) as scorer, pytest.raises(UserError) as error:
         scorer.ready()
