@@ -43,7 +43,7 @@ class RewardConfig(Section):
     name: str
     """Name in metrics and reports."""
     function: str = "task"
-    """`task` (the task's own scorer) or `module:function`, called as function(prompt, completion); this runs that code."""
+    """`task` (the task's own scorer) or `module:function`, called as function(prompt, completion): runs that code."""
     weight: float = 1.0
     """Weight in the sum that becomes the reward."""
     deadline: Annotated[float, Field(gt=0)] = 5.0
@@ -64,7 +64,7 @@ class SftDataConfig(Section):
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of the demonstrations, relative to the other sources."""
     styles: dict[Literal["careful", "hasty", "shortcut", "slip"], NonNegative] = {"careful": 1.0}
-    """Shares of careful (every step), hasty (some steps), shortcut (answer only) and slip (wrong answer only) demonstrations."""
+    """Shares of careful (every step), hasty (some steps), shortcut (answer only) and slip (wrong answer) demonstrations."""
 
 
 class RolloutConfig(Section):
@@ -85,11 +85,11 @@ class RolloutConfig(Section):
     stop: list[str] = []
     """Strings that end a completion."""
     overlong: Literal["keep", "mask", "penalise"] = "keep"
-    """Completions cut at max_tokens: keep their reward, mask them out of the loss, or subtract the soft penalty of DAPO."""
+    """Completions cut at max_tokens: keep their reward, mask them out of the loss, or subtract DAPO's soft penalty."""
     overlong_buffer: Annotated[int, Field(ge=0)] = 0
     """penalise: tokens before max_tokens over which the penalty grows from 0 to 1; 0 penalises only the cut ones."""
     zero_variance: Literal["keep", "drop", "redraw"] = "keep"
-    """Groups whose rewards are all equal: keep, drop, or redraw other prompts (dynamic sampling of DAPO). Discarded rollouts are counted."""
+    """Groups whose rewards are all equal: keep, drop, or redraw other prompts (DAPO's dynamic sampling); counted."""
     max_redraws: Positive = 4
     """redraw: at most this many extra rounds of generation an update."""
 
@@ -98,7 +98,7 @@ class AdvantageConfig(Section):
     kind: Literal["grpo", "rloo", "global"] = "rloo"
     """Estimator of the advantage."""
     scale: Literal["none", "group", "batch"] | None = None
-    """Divide by the standard deviation of the prompt's group or of the batch; default: the estimator's own (grpo: group)."""
+    """Divide by the standard deviation of the prompt's group or the batch; default: the estimator's own (grpo: group)."""
 
 
 class LossConfig(Section):
@@ -113,7 +113,7 @@ class LossConfig(Section):
     kl: Literal["k1", "k2", "k3", "k3_corrected"] = "k3"
     """Estimator of the KL divergence; k1 goes into the reward, the others into the loss."""
     old: Literal["engine", "learner"] = "engine"
-    """Whose log-probs are the old policy's: the engine's, or recomputed by the learner, corrected by truncated importance sampling."""
+    """Old log-probs: the engine's, or the learner's, corrected by truncated importance sampling."""
     importance_cap: Annotated[float, Field(gt=0)] = 2.0
     """old: learner; the token loss is multiplied by min(old / engine, this)."""
 

@@ -68,7 +68,7 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Groups:
-    """The group tree of an update. `levels` [N, L]: integer ids, coarse to fine, nested; the last column is the prompt."""
+    """The group tree of an update. `levels` [N, L]: integer ids, coarse to fine, nested; the last is the prompt."""
 
     levels: Ints
     names: tuple[str, ...]  # L names of the columns, e.g. ("domain", "prompt")
@@ -103,7 +103,7 @@ class Engine(Protocol):
     """Generates from the current policy; speaks token ids only."""
 
     def generate(self, prompts: Sequence[Prompt], keys: Sequence[int], sampling: Sampling) -> list[Completion]:
-        """One completion for each prompt [N] (repeat a prompt for several). `keys` [N] select the rows' random streams."""
+        """One completion for each prompt [N] (repeat one for several). `keys` [N] select the rows' random streams."""
         ...
 
     def take_weights(self, tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:

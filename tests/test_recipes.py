@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny import tiny_model
 
 from groupwise.run.metrics import read_metrics
-from tiny import tiny_model
 
 ROOT = Path(__file__).parents[1]
 SHRUNKEN = {
@@ -63,7 +63,7 @@ def test_a_page_names_no_metric_that_is_never_written(run: dict[str, Path]) -> N
     page = (ROOT / "docs" / "metrics.md").read_text()
     written = {key for folder in run.values() for row in read_metrics(folder / "metrics.jsonl") for key in row}
     rare = {"policy/kl", "rollouts/dropped/NAME"}  # only with a reference, only when something is dropped
-    for name in set(re.findall(r"^\| (.*?) \|", page, re.M)):
+    for name in set(re.findall(r"^\| (.*?) \|", page, re.MULTILINE)):
         for metric in re.findall(r"`([^`]+)`", name):
             pattern = re.escape(metric).replace("NAME", "[^/]+")
             assert metric in rare or any(re.fullmatch(pattern, w) for w in written), f"{metric} is never written"

@@ -28,15 +28,30 @@ class MicroBatch:
         steps = torch.arange(self.targets.shape[1], device=self.targets.device)
         return (self.prompt_lengths[:, None] - 1 + steps).clamp(max=self.input_ids.shape[1] - 1)
 
+    def pad(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
+        """[B, C] the batch's rows of the values [C_i] of all rollouts, 0 where padded."""
+        out = torch.zeros_like(self.engine_logprobs)
+        for row, index in enumerate(self.index):
+            out[row, : len(values[index])] = values[index]
+        return out
 
-def micro_batches(rollouts: Sequence[Rollout], max_tokens: int, device: torch.device, *, mask_cut: bool = False) -> list[MicroBatch]:
-    """Cut rollouts into micro-batches of at most `max_tokens` padded tokens each (one row at least).
 
+def micro_batches(
+    rollouts: Sequence[Rollout],
+    max_tokens: int,
+    device: torch.device,
+    *,
+    chosen: Sequence[int] | None = None,
+    mask_cut: bool = False,
+) -> list[MicroBatch]:
+    """Cut the `chosen` rollouts (default: all) into micro-batches of at most `max_tokens` padded tokens each.
+
+    A row that is longer still is a micro-batch of its own.
     Rows are sorted by length, longest first, so little is padding and the first pass needs the most memory.
     `mask_cut` takes completions that were cut at the length limit out of the loss (DAPO's overlong filtering).
     """
     lengths = [len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rollouts]
-    order = sorted(range(len(rollouts)), key=lambda i: (-lengths[i], i))
+    order = sorted(range(len(rollouts)) if chosen is None else chosen, key=lambda i: (-lengths[i], i))
     batches: list[MicroBatch] = []
     start = 0
     while start < len(order):
@@ -49,7 +64,7 @@ def micro_batches(rollouts: Sequence[Rollout], max_tokens: int, device: torch.de
 def _stack(rollouts: Sequence[Rollout], index: list[int], device: torch.device, mask_cut: bool) -> MicroBatch:
     rows = [rollouts[i] for i in index]
     width = max(len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rows)
-    longest = max(1, max(len(r.completion.token_ids) for r in rows))
+    longest = max(1, *(len(r.completion.token_ids) for r in rows))
     input_ids = torch.zeros(len(rows), width, dtype=torch.long)
     targets = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros(len(rows), longest, dtype=torch.bool)

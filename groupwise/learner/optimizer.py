@@ -17,7 +17,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, fused=True)
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, fused=True
+    )
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
@@ -30,7 +32,7 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
 
 
 def optimizer_step(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float, max_grad_norm: float) -> float:
-    """Clip, step and clear; returns the gradient norm before clipping. A non-finite gradient is discarded, not applied."""
+    """Clip, step and clear; returns the gradient norm before clipping. A non-finite gradient is not applied."""
     norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm))
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -6,12 +6,15 @@ import os
 import shutil
 from importlib import resources
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from groupwise.learner.hub import check_reachable
 from groupwise.types import UserError
 
 EMBEDDED = ("seedling",)
@@ -19,10 +22,11 @@ EMBEDDED = ("seedling",)
 
 def resolve_model(name: str) -> str:
     """The folder or hub id behind a recipe's `model`. Raises UserError where a folder holds no model."""
-    if name in EMBEDDED:
-        return str(resources.files("groupwise") / "assets" / name)
-    folder = Path(name).expanduser()
+    embedded = name in EMBEDDED
+    folder = Path(str(resources.files("groupwise") / "assets" / name)) if embedded else Path(name).expanduser()
     if not folder.is_dir():
+        if embedded:
+            raise UserError(f"model: this installation of groupwise is without its model {name}")
         if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise UserError(f"model: {name} is not a folder with a Hugging Face model")
         return name
@@ -71,29 +75,72 @@ class Policy(NamedTuple):
 
 
 def load_policy(name: str, device: torch.device) -> Policy:
-    """Load a model for training on `device`. Raises UserError for what cannot be loaded."""
+    """Load a folder, or a model of the hub, for training on `device`. Raises UserError for what cannot be loaded.
+
+    A hub model that is in the local cache is taken from there; the hub is not asked for a newer one. The model is in
+    evaluation mode, which turns its dropout off: the policy that learns must be the policy that generated.
+    """
     source = resolve_model(name)
-    transformers.utils.logging.disable_progress_bar()
+    _bound_caches()
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        dtype = getattr(AutoConfig.from_pretrained(source), "dtype", None) or torch.float32
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise UserError(f"model: {name} cannot be loaded: {str(error).splitlines()[0]}") from None
-    return Policy(model.to(device).train(), tokenizer, dtype)  # type: ignore[arg-type]
+        policy = _load(source)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"model: {name} cannot be loaded: {shorten(str(error), 250, placeholder=' ...')}") from None
+    return policy._replace(model=policy.model.to(device).eval())  # type: ignore[arg-type]
+
+
+def _bound_caches() -> None:
+    """Keep memory flat on CPU, where torch and oneDNN each keep a compiled product for every shape they have met.
+
+    By default they keep 1024 each, and micro-batches have ever new shapes. Read at the first product.
+    """
+    for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(name, "256")
+
+
+def _load(source: str) -> Policy:
+    try:
+        return _read(source, local_files_only=True)
+    except OSError:
+        if Path(source).is_dir():
+            raise
+    check_reachable(source)
+    return _read(source, local_files_only=False)
+
+
+def _read(source: str, *, local_files_only: bool) -> Policy:
+    where = {"local_files_only": local_files_only}
+    dtype = getattr(AutoConfig.from_pretrained(source, **where), "dtype", None) or torch.float32
+    tokenizer = AutoTokenizer.from_pretrained(source, **where)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        source, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True, **where
+    )
+    model, report = loaded
+    wrong = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    if wrong:  # transformers would go on with random numbers in their place
+        raise ValueError(f"{len(wrong)} of its weights are missing or of another shape than it says, e.g. {wrong[0]}")
+    return Policy(model, tokenizer, dtype)
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
     """A plain Hugging Face folder that transformers and vLLM load; it appears only when it is whole."""
     model, beside = policy.model, folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
-    state = {name: tensor.detach().to("cpu", policy.dtype) for name, tensor in model.state_dict().items()}
+    state = {name: _stored(tensor, policy.dtype) for name, tensor in model.state_dict().items()}
     before = model.config.dtype
     model.config.dtype = policy.dtype
     try:
         model.save_pretrained(beside, state_dict=state)
+        policy.tokenizer.save_pretrained(beside)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     finally:
         model.config.dtype = before
-    policy.tokenizer.save_pretrained(beside)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
+
+
+def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None)

@@ -1,11 +1,12 @@
-"""The policy update: several passes over the rollouts of an update, each split into optimizer steps and micro-batches."""
+"""The policy update: passes over the rollouts of an update, each split into optimizer steps and micro-batches."""
 
 from __future__ import annotations
 
 import copy
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -16,6 +17,13 @@ from groupwise.learner.forward import completion_logprobs
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.loss import DEFAULT_CLIP, importance_weights, loss_denominator, mismatch, policy_loss, ratio_diagnostics
 from groupwise.types import Rollout
+
+
+class Fixed(NamedTuple):
+    """Log-probs [C_i] of each rollout's completion that stay as they are while the policy moves; None: not needed."""
+
+    old: list[torch.Tensor] | None  # under the policy before this update
+    reference: list[torch.Tensor] | None
 
 
 class Learner:
@@ -51,39 +59,30 @@ class Learner:
             return {"loss": 0.0, "policy/grad_norm": 0.0}
         meter = Meter()
         rate = learning_rate(self._update, self.version, self._steps)
-        old = self._frozen_logprobs(self.model, rollouts) if self._loss.old == "learner" else None
-        in_loss = self._loss.beta > 0 and self._loss.kl != "k1"
-        reference = self._frozen_logprobs(self._reference, rollouts) if in_loss and self._reference else None
+        fixed = self._fixed_logprobs(rollouts)
         for epoch in range(self._update.epochs):
             for part, chosen in enumerate(_split(len(rollouts), self._update.minibatches)):
-                first = epoch == 0 and part == 0
-                self._optimizer_step([rollouts[i] for i in chosen], chosen, old, reference, rate, meter, first)
+                batches = micro_batches(
+                    rollouts, self._update.micro_tokens, self._device, chosen=chosen, mask_cut=self._mask_cut
+                )
+                loss = self._backward(batches, fixed, meter, first=epoch == part == 0)
+                norm = optimizer_step(self.model, self.optimizer, rate, self._update.max_grad_norm)
+                meter.add({"loss": loss, "policy/grad_norm": norm}, 1)
         self.version += 1
         return {**meter.means(), "policy/learning_rate": rate}
 
-    def _optimizer_step(
-        self,
-        rollouts: Sequence[Rollout],
-        chosen: Sequence[int],
-        old: Sequence[torch.Tensor] | None,
-        reference: Sequence[torch.Tensor] | None,
-        rate: float,
-        meter: Meter,
-        first: bool,
-    ) -> None:
-        batches = micro_batches(rollouts, self._update.micro_tokens, self._device, mask_cut=self._mask_cut)
+    def _backward(self, batches: Sequence[MicroBatch], fixed: Fixed, meter: Meter, first: bool) -> float:
+        """Accumulate the gradient of one optimizer step; returns its loss."""
         # the divisor counts the whole optimizer step, so micro-batches add up to it exactly
         denominator = sum(loss_denominator(self._loss.kind, b.learned) for b in batches)
+        total = 0.0
         for batch in batches:
-            rows = [chosen[i] for i in batch.index]
             logprobs, entropy = completion_logprobs(self.model, batch, self._temperature, self._dtype)
-            old_logprobs = batch.engine_logprobs if old is None else _rows(old, rows, batch)
-            weights = None
-            if old is not None:
-                weights = importance_weights(
-                    old_logprobs, batch.engine_logprobs, batch.mask, self._loss.importance_cap
-                )
-            ref_logprobs = None if reference is None else _rows(reference, rows, batch)
+            old_logprobs, weights = batch.engine_logprobs, None
+            if fixed.old is not None:
+                old_logprobs, cap = batch.pad(fixed.old), self._loss.importance_cap
+                weights = importance_weights(old_logprobs, batch.engine_logprobs, batch.mask, cap)
+            ref_logprobs = None if fixed.reference is None else batch.pad(fixed.reference)
             loss = policy_loss(
                 logprobs,
                 old_logprobs,
@@ -93,22 +92,21 @@ class Learner:
                 clip_low=self._clip_low,
                 clip_high=self._clip_high,
                 ref_logprobs=ref_logprobs,
-                beta=self._loss.beta if reference is not None else 0.0,
+                beta=0.0 if ref_logprobs is None else self._loss.beta,
                 kl=self._loss.kl,
                 max_length=self._max_tokens,
                 denominator=denominator,
                 weights=weights,
             )
             loss.backward()  # type: ignore[no-untyped-call]
-            self._measure(meter, batch, loss, logprobs.detach(), old_logprobs, ref_logprobs, entropy, first)
-        norm = optimizer_step(self.model, self.optimizer, rate, self._update.max_grad_norm)
-        meter.add({"policy/grad_norm": norm}, 1)
+            total += float(loss.detach())
+            self._measure(meter, batch, logprobs.detach(), old_logprobs, ref_logprobs, entropy, first)
+        return total
 
     def _measure(
         self,
         meter: Meter,
         batch: MicroBatch,
-        loss: torch.Tensor,
         logprobs: torch.Tensor,
         old_logprobs: torch.Tensor,
         ref_logprobs: torch.Tensor | None,
@@ -116,14 +114,18 @@ class Learner:
         first: bool,
     ) -> None:
         tokens = int(batch.mask.sum())
-        clip = ratio_diagnostics(
-            logprobs, old_logprobs, batch.advantages, batch.learned,
-            kind=self._loss.kind, clip_low=self._clip_low, clip_high=self._clip_high,
-        )  # fmt: skip
         meter.add({"policy/entropy": float(entropy.sum()) / max(1, tokens)}, tokens)
-        meter.add({"policy/clip_fraction": float(clip["clip_fraction"])}, tokens)
+        clip = ratio_diagnostics(
+            logprobs,
+            old_logprobs,
+            batch.advantages,
+            batch.learned,
+            kind=self._loss.kind,
+            clip_low=self._clip_low,
+            clip_high=self._clip_high,
+        )
+        meter.add({"policy/clip_fraction": float(clip["clip_fraction"])}, int(batch.learned.sum()))
         meter.largest("policy/ratio_max", float(clip["ratio_max"]))
-        meter.total("loss", float(loss.detach()))
         if first:  # the weights still are those that generated, so any difference is the engine's
             apart = mismatch(logprobs, batch.engine_logprobs, batch.mask)
             meter.add({"policy/mismatch": float(apart["abs"])}, tokens)
@@ -132,16 +134,22 @@ class Learner:
             meter.add({"policy/kl": float(k1)}, tokens)
 
     def reference_kl(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """Summed k1 estimate log(pi_old / pi_ref) of each completion [N], in nats; for the penalty inside the reward."""
+        """Summed k1 estimate log(pi_old / pi_ref) of each completion [N], in nats, for the penalty in the reward."""
         assert self._reference is not None, "a reference is kept where loss.beta > 0"
-        frozen = self._frozen_logprobs(self._reference, rollouts)
+        frozen = self._logprobs(self._reference, rollouts)
         return [
-            sum(r.completion.logprobs) - float(ref[: len(r.completion.logprobs)].sum())
-            for r, ref in zip(rollouts, frozen, strict=True)
+            sum(rollout.completion.logprobs) - float(ref.sum()) for rollout, ref in zip(rollouts, frozen, strict=True)
         ]
 
+    def _fixed_logprobs(self, rollouts: Sequence[Rollout]) -> Fixed:
+        in_loss = self._reference is not None and self._loss.kl != "k1"
+        return Fixed(
+            old=self._logprobs(self.model, rollouts) if self._loss.old == "learner" else None,
+            reference=self._logprobs(self._reference, rollouts) if self._reference is not None and in_loss else None,
+        )
+
     @torch.no_grad()
-    def _frozen_logprobs(self, model: nn.Module, rollouts: Sequence[Rollout]) -> list[torch.Tensor]:
+    def _logprobs(self, model: nn.Module, rollouts: Sequence[Rollout]) -> list[torch.Tensor]:
         """Log-probs of each completion [C_i] under `model`, without gradient, in the order of `rollouts`."""
         out: list[torch.Tensor] = [torch.empty(0)] * len(rollouts)
         for batch in micro_batches(rollouts, self._update.micro_tokens, self._device):
@@ -164,7 +172,7 @@ class Learner:
 
 
 class Meter:
-    """Weighted means, totals and maxima over the micro-batches of an update."""
+    """Weighted means and maxima over the micro-batches of an update."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = defaultdict(float)
@@ -175,10 +183,6 @@ class Meter:
             self._sums[name] += value * weight
             self._weights[name] += weight
 
-    def total(self, name: str, value: float) -> None:
-        self._sums[name] += value
-        self._weights[name] = 1.0
-
     def largest(self, name: str, value: float) -> None:
         self._sums[name] = max(self._sums.get(name, value), value)
         self._weights[name] = 1.0
@@ -187,15 +191,7 @@ class Meter:
         return {name: total / (self._weights[name] or 1.0) for name, total in self._sums.items()}
 
 
-def _rows(values: Sequence[torch.Tensor], rows: Sequence[int], batch: MicroBatch) -> torch.Tensor:
-    """Stack per-rollout values [C_i] into [B, C], 0 where padded."""
-    out = torch.zeros_like(batch.engine_logprobs)
-    for b, row in enumerate(rows):
-        out[b, : len(values[row])] = values[row]
-    return out
-
-
 def _split(count: int, parts: int) -> list[range]:
     """Contiguous, nearly equal ranges; groups of siblings stay together where sizes allow."""
     edges = [round(i * count / parts) for i in range(parts + 1)]
-    return [range(a, b) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+    return [range(a, b) for a, b in pairwise(edges) if b > a]

@@ -9,11 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from groupwise.report import words
 from groupwise.report.reading import read_run
 from groupwise.report.sections import SECTIONS, Section
 from groupwise.run.folder import REPORT
 
 ASSETS = files("groupwise.report") / "assets"
+WORDS = (words.percent, words.percent_span, words.points, words.points_span)  # as filters in the templates
 COMMON = "common.js"  # before the scripts of the sections
 
 
@@ -43,6 +45,7 @@ def render(name: str, sections: list[Section]) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters |= {word.__name__: word for word in WORDS}
     scripts = [_inline(script) for script in dict.fromkeys([COMMON, *(s for part in sections for s in part.scripts)])]
     return environment.get_template("page.html.j2").render(
         name=name,

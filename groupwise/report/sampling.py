@@ -161,9 +161,9 @@ def _rows(file: Path, columns: Sequence[str]) -> list[Row]:
     """Rows with exactly `columns`; a column that the file lacks is None, a text that it lacks is empty."""
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(file)
-    present = set(table.schema_arrow.names)
-    rows = table.read(columns=[name for name in columns if name in present]).to_pylist()
+    with pq.ParquetFile(file, pre_buffer=False) as opened:
+        present = [name for name in columns if name in opened.schema_arrow.names]
+        rows = opened.read(columns=present, use_threads=False).to_pylist()  # files are small: threads cost more
     texts = {"prompt_id", "task", "domain", "prompt", "completion"} & set(columns)
     empty = dict.fromkeys(columns) | dict.fromkeys(texts, "")
     return [empty | {name: value for name, value in row.items() if value is not None} for row in rows]

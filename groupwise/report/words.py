@@ -51,7 +51,8 @@ def number(value: float) -> str:
         decimals = max(0, 2 - math.floor(math.log10(abs(value))))
         text = f"{value:,.{decimals}f}"
         return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", MINUS)
-    return f"{value:.2e}".replace("e-0", "e-").replace("e+0", "e").replace("-", MINUS)
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}".replace("-", MINUS)
 
 
 def duration(seconds: float) -> str:

@@ -25,15 +25,14 @@ class MetricsWriter:
     """Appends rows to `path`; on a resumed run it first removes those after `last_step`, so that none appears twice."""
 
     def __init__(self, path: Path, log: LogConfig, last_step: int = 0) -> None:
-        self._path = path
+        self._path, run = path, path.parent
+        self._trackers = [open_tracker(log, run) for open_tracker in TRACKERS if open_tracker.wanted(log)]
         kept = [row for row in read_metrics(path) if row["step"] <= last_step]
         beside = path.with_suffix(".tmp")
         with writing(path):
             beside.write_text("".join(_line(row) for row in kept))
             beside.replace(path)
             self._file = path.open("a")
-        run = path.parent
-        self._trackers = [open_tracker(log, run) for open_tracker in TRACKERS if open_tracker.wanted(log)]
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         """One row; every value a finite number (others are written as null)."""

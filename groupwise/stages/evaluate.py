@@ -13,12 +13,12 @@ from groupwise.config import EvalConfig, Recipe, RewardConfig
 from groupwise.learner import policy
 from groupwise.rollout.encode import encode
 from groupwise.rollout.local import LocalEngine
-from groupwise.statistics import mean_interval, pass_at_k, rate_interval, standard_error
 from groupwise.stages.progress import Progress
+from groupwise.statistics import mean_interval, pass_at_k, rate_interval, standard_error
 from groupwise.tasks.gym import load_task
 from groupwise.tasks.mixture import held_out_prompts
 from groupwise.tasks.scoring import Scorer, all_failed
-from groupwise.types import Engine, Floats, Prompt, Rollout, Sampling, UserError
+from groupwise.types import Engine, Floats, Rollout, Sampling, UserError
 
 CORRECT = 1 - 1e-6  # scorers compute with floats
 CHUNK = 512  # prompts between two signs of progress
@@ -82,7 +82,9 @@ def summarise(rollouts: Sequence[Rollout], config: EvalConfig) -> dict[str, Any]
         "length_mean": float(np.mean(lengths)),
         "truncated": float(np.mean([r.completion.finish_reason == "length" for r in rollouts])),
         "dropped_rollouts": sum(r.dropped is not None for r in rollouts),
-        "per_prompt": {task: {p: sum(o) / len(o) for p, o in prompts.items() if o} for task, prompts in outcomes.items()},
+        "per_prompt": {
+            task: {p: sum(o) / len(o) for p, o in prompts.items() if o} for task, prompts in outcomes.items()
+        },
     }
     for k in _powers(config.samples):
         by_task = {

@@ -49,8 +49,8 @@ def finish(
     console = Console()
     console.print(before_after_table(summary))
     console.print(
-        f"{summary['rollouts']:,} rollouts, {summary['tokens']:,} tokens in {summary['train_seconds']:.0f} s of training; "
-        f"{summary['dropped_rollouts']} rollouts dropped.",
+        f"{summary['rollouts']:,} rollouts, {summary['tokens']:,} tokens in {summary['train_seconds']:.0f} s of "
+        f"training; {summary['dropped_rollouts']} rollouts dropped.",
         highlight=False,
     )
     console.print(f"model   {run_dir / MODEL}", highlight=False)

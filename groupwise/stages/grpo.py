@@ -40,7 +40,7 @@ class Trainer:
         dtype = policy.compute_dtype(recipe.update.dtype, device)
         self.recipe, self.run_dir, self.steps_done = recipe, run_dir, 0
         self.policy = policy.load_policy(recipe.model, device)
-        self.policy.model.eval()  # no dropout: the policy that learns is the one that generated
+        self.policy.model.eval()  # type: ignore[no-untyped-call]  # no dropout: who learns is who generated
         self.engine = LocalEngine(self.policy.model, self.policy.tokenizer, compute_dtype=dtype)
         self.learner = Learner(
             self.policy.model,

@@ -31,7 +31,7 @@ def demonstrate(prompt: Prompt, family: str, style: str, rng: Random) -> str:
 
 
 def slip(answer: str, rng: Random) -> str:
-    """A near miss: the other of Yes and No, one digit changed, or two neighbouring characters exchanged."""
+    """A near miss: the other of Yes and No, one digit changed, or two unlike neighbouring characters exchanged."""
     if answer in ("Yes", "No"):
         return "No" if answer == "Yes" else "Yes"
     digits = [i for i, c in enumerate(answer) if c.isdigit()]
@@ -39,7 +39,10 @@ def slip(answer: str, rng: Random) -> str:
         at = rng.choice(digits)
         other = rng.choice([d for d in "0123456789" if d != answer[at]])
         return answer[:at] + other + answer[at + 1 :]
-    at = rng.randrange(max(1, len(answer) - 1))
+    unlike = [i for i in range(len(answer) - 1) if answer[i] != answer[i + 1]]
+    if not unlike:
+        return answer + answer[-1:]
+    at = rng.choice(unlike)
     return answer[:at] + answer[at : at + 2][::-1] + answer[at + 2 :]
 
 

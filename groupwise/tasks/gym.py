@@ -33,7 +33,7 @@ class GymTask:
         self.domain = str(self._scorer.category)
 
     def stream(self, seed: int, *, held_out: bool, cursor: int = 0) -> GymStream:
-        """Prompts of stream `seed` from `cursor` on; training and held-out streams are disjoint whatever their seeds."""
+        """Prompts of stream `seed` from `cursor`; training and held-out streams are disjoint whatever their seeds."""
         return GymStream(self, _create(self.name, self.family, self._params, seed * _STREAM_SIZE), held_out, cursor)
 
     def score(self, prompt: Prompt, completion: str) -> float:

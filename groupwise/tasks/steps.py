@@ -43,9 +43,9 @@ _OPERATIONS: dict[type[ast.AST], Callable[..., Fraction | int]] = {
 
 
 def split_steps(completion: str) -> list[Step]:
-    """The lines between <think> and its end, without those that are blank; none where there is no <think>.
+    r"""The lines between <think> and its end, without those that are blank; none where there is no <think>.
 
-    >>> [(step.text, step.start) for step in split_steps("<think>\\n1+1=2\\n</think>")]
+    >>> [(step.text, step.start) for step in split_steps("<think>\n1+1=2\n</think>")]
     [('1+1=2', 8)]
     """
     opening = completion.find(_OPEN)
@@ -58,9 +58,9 @@ def split_steps(completion: str) -> list[Step]:
 
 
 def verify_steps(completion: str) -> list[bool | None]:
-    """For each of `split_steps` whether it holds; None where that cannot be checked.
+    r"""For each of `split_steps` whether it holds; None where that cannot be checked.
 
-    >>> verify_steps("<think>\\n180*2=360\\n360-117=244\\nso far so good\\n</think>")
+    >>> verify_steps("<think>\n180*2=360\n360-117=244\nso far so good\n</think>")
     [True, False, None]
     """
     steps = split_steps(completion)

@@ -76,9 +76,9 @@ def test_padding_may_hold_anything(kind: str, seed: int, kl: str | None, per_tok
     keywords = options(kind, kl=kl or "k3", beta=0.0 if kl is None else 0.3)
     clean, soiled = case.arguments(), dict(case.arguments())
     extra = {"ref_logprobs": case.ref_logprobs, "weights": case.old_logprobs.exp()}
-    for name in soiled:
-        if name != "mask" and soiled[name].ndim == 2:
-            soiled[name] = soiled[name].masked_fill(~case.mask, junk)
+    for name, values in clean.items():
+        if name != "mask" and values.ndim == 2:
+            soiled[name] = values.masked_fill(~case.mask, junk)
     soiled_extra = {name: values.masked_fill(~case.mask, junk) for name, values in extra.items()}
     value, gradient = loss_and_gradient(clean, **keywords, **extra)
     soiled_value, soiled_gradient = loss_and_gradient(soiled, **keywords, **soiled_extra)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tiny import tiny_model
 
-from .runs import Warm, write_recipe
+from .runs import PLAIN, Warm, finished, write_recipe
 
 Write = Callable[..., Path]
 
@@ -25,6 +24,14 @@ def warm() -> Iterator[Warm]:
     made = Warm()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def plain(warm: Warm, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The outcome of the recipe PLAIN when nothing interrupts it."""
+    folder = tmp_path_factory.mktemp("plain")
+    write_recipe(folder / "r.yaml", tiny, **PLAIN)
+    return finished(warm, folder)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "COLUMNS": "120",
     "PYTHONPATH": f"{HERE.parents[1]}:{HERE}",
 }
-PATIENCE = 120.0  # seconds that a small run may take on a busy machine
+PATIENCE = 900.0  # seconds that a small run may take on a machine that has other things to do
 
 # Twice the same family, at different difficulties, so that there are two tasks; updates of 16 rollouts.
 RECIPE: dict[str, Any] = {
@@ -39,23 +39,35 @@ RECIPE: dict[str, Any] = {
         {"name": "easy", "family": "chain_sum", "params": {"max_terms": 2, "max_digits": 1, "min_digits": 1}},
         {"name": "hard", "family": "chain_sum"},
     ],
-    "rewards": [{"name": "digits", "function": "stage_rewards:digits"}],
+    "rewards": "digits",
     "rollout": {"group_size": 4, "batch_size": 16, "max_tokens": 8},
     "update": {"learning_rate": 3e-3, "epochs": 2, "minibatches": 2},
     "eval": {"prompts": 4},
     "checkpoint": {"every": 2},
 }
+# Updates have four optimizer steps; every second update is saved, every third is followed by an evaluation.
+PLAIN: dict[str, Any] = {"eval": {"every": 3}}
 
 
 def write_recipe(path: Path, model: Path, **sections: Any) -> Path:
-    """RECIPE with other keys, one level deep; `rewards="name"` is a reward of that name."""
-    recipe = {"model": str(model), **RECIPE}
-    for name, value in sections.items():
-        recipe[name] = {**recipe.get(name, {}), **value} if isinstance(value, dict) else value
-    if isinstance(name := recipe["rewards"], str):
-        recipe["rewards"] = [{"name": name, "function": f"stage_rewards:{name}"}]
-    path.write_text(yaml.safe_dump(recipe))
+    """See `recipe`."""
+    path.write_text(yaml.safe_dump(recipe(model, **sections)))
     return path
+
+
+def recipe(model: Path, **sections: Any) -> dict[str, Any]:
+    """RECIPE with other keys, one level deep; `rewards="name"` is that function of stage_rewards."""
+    made = {"model": str(model), **RECIPE}
+    for name, value in sections.items():
+        made[name] = {**made.get(name, {}), **value} if isinstance(value, dict) else value
+    if isinstance(name := made["rewards"], str):
+        made["rewards"] = [reward(name)]
+    return made
+
+
+def reward(name: str, deadline: float = 60.0) -> dict[str, Any]:
+    """The reward `name` of stage_rewards, patient enough for a busy machine."""
+    return {"name": name, "function": f"stage_rewards:{name}", "deadline": deadline}
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,8 @@ class Running:
         os.kill(self.number, number)  # it is nobody else's: the warm process has not waited for it yet
 
     def wait(self) -> Ended:
-        return Ended(self._warm.ask({"wait": self.number}), *(read(self._folder / name) for name in ("out", "err")))
+        code = self._warm.ask({"child": self.number, "patience": PATIENCE})
+        return Ended(code, read(self._folder / "out"), read(self._folder / "err"))
 
 
 class Warm:
@@ -178,7 +191,7 @@ def outcome(run: Path) -> dict[str, Any]:
     timings = ("train_seconds", "generate_seconds", "update_seconds", "peak_memory_mib")
     return {
         "weights": (run / "model" / "model.safetensors").read_bytes(),
-        "state": plain(last),
+        "state": as_bytes(last),
         "checkpoints": [path.name for path in checkpoints],
         "rows": [{name: v for name, v in row.items() if not of_this_machine(name)} for row in rows(run)],
         "rollouts": {name: table.to_pydict() for name, table in rollouts(run).items()},
@@ -186,23 +199,40 @@ def outcome(run: Path) -> dict[str, Any]:
     }
 
 
-def plain(tree: Any) -> Any:
+def finished(warm: Warm, folder: Path) -> dict[str, Any]:
+    """The outcome of the recipe in `folder`, run without interruption."""
+    ended = warm.run(folder, "train", "r.yaml")
+    assert ended.code == 0, ended.err
+    return outcome(folder / "runs" / "r")
+
+
+def resumed(warm: Warm, folder: Path) -> dict[str, Any]:
+    """The outcome of the run in `folder`, resumed to its end."""
+    ended = warm.run(folder, "train", "--resume", "runs/r")
+    assert ended.code == 0, ended.err
+    return outcome(folder / "runs" / "r")
+
+
+def as_bytes(tree: Any) -> Any:
     """A tree whose tensors have become bytes."""
     import torch
 
     if isinstance(tree, torch.Tensor):
         return (str(tree.dtype), tuple(tree.shape), tree.contiguous().numpy().tobytes())
     if isinstance(tree, Mapping):
-        return {key: plain(value) for key, value in tree.items()}
+        return {key: as_bytes(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [plain(value) for value in tree]
+        return [as_bytes(value) for value in tree]
     return tree
 
 
 def differences(one: Any, other: Any, place: str = "") -> list[str]:
-    """Where two outcomes differ; says more than `==`, in fewer lines."""
+    """Where two outcomes differ, in fewer lines than `==` would take."""
     if isinstance(one, Mapping) and isinstance(other, Mapping) and one.keys() == other.keys():
         return [found for key in one for found in differences(one[key], other[key], f"{place}/{key}")]
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return [found for i, pair in enumerate(zip(one, other, strict=True)) for found in differences(*pair, f"{place}/{i}")]
-    return [] if one == other else [f"{place}: {str(one)[:60]} and {str(other)[:60]}"]
+        return [
+            found for i, pair in enumerate(zip(one, other, strict=True)) for found in differences(*pair, f"{place}/{i}")
+        ]
+    both_nan = one != one and other != other
+    return [] if one == other or both_nan else [f"{place}: {str(one)[:60]} and {str(other)[:60]}"]

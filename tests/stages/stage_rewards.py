@@ -1,4 +1,4 @@
-"""Rewards for runs whose random model earns nothing on real tasks. Workers import this module by name, without pytest."""
+"""Rewards for runs whose random model earns nothing on real tasks. Workers import this module by name."""
 
 import time
 import zlib

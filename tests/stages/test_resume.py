@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .conftest import Write
-from .runs import Warm, differences, outcome, rows, wait_for
+from .runs import PLAIN, Warm, differences, finished, outcome, resumed, rows, summary, wait_for
 
 # Where a run may be when it is killed, in an order in which one run can meet them all: (place, call, when).
-# Updates have four optimizer steps; every second update is saved, every third is followed by an evaluation.
 PLACES = {
     "evaluated, nothing saved yet": ("groupwise.stages.grpo:Trainer.evaluate", 1, "after"),
     "in the very first checkpoint": ("os:fsync", 1, "before"),
@@ -31,23 +31,12 @@ PLACES = {
     "model saved": ("groupwise.learner.policy:save_policy", 1, "after"),
     "summary written, report not": ("groupwise.stages.finish:write_report", 1, "before"),
 }
-PLAIN: dict[str, Any] = {"eval": {"every": 3}}
-
-
-def finished(warm: Warm, folder: Path) -> dict[str, Any]:
-    """The outcome of the recipe in `folder`, run without interruption."""
-    ended = warm.run(folder, "train", "r.yaml")
-    assert ended.code == 0, ended.err
-    return outcome(folder / "runs" / "r")
-
-
-@pytest.fixture(scope="module")
-def plain(warm: Warm, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    from .runs import write_recipe
-
-    folder = tmp_path_factory.mktemp("plain")
-    write_recipe(folder / "r.yaml", tiny, **PLAIN)
-    return finished(warm, folder)
+ALL_OPTIONS: dict[str, Any] = {
+    "rewards": "has_a_nine",
+    "rollout": {"zero_variance": "redraw", "overlong": "penalise", "overlong_buffer": 4, "max_tokens": 16},
+    "loss": {"beta": 0.1, "kl": "k3", "old": "learner"},
+    "update": {"warmup": 2, "schedule": "linear"},
+}
 
 
 def test_two_runs_of_a_recipe_are_equal(warm: Warm, write: Write, tmp_path: Path, plain: dict[str, Any]) -> None:
@@ -74,33 +63,56 @@ def test_killed_at_each_place(warm: Warm, write: Write, tmp_path: Path, plain: d
     assert leftovers == []
 
 
+def test_killed_under_many_options(warm: Warm, write: Write, tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        write(tmp_path / name, **ALL_OPTIONS)
+    words = ["train", "r.yaml"]
+    for place in (
+        ("groupwise.stages.collect:Collector.generate", 5, "after"),
+        ("torch.optim:AdamW.step", 10, "before"),
+    ):
+        assert warm.run(tmp_path / "killed", *words, at=[(*place, "kill")]).code == -signal.SIGKILL
+        words = ["train", "--resume", "runs/r"]
+    whole = finished(warm, tmp_path / "whole")
+    assert differences(whole, resumed(warm, tmp_path / "killed")) == []
+    assert sum(row["rollouts/rounds"] > 1 for row in whole["rows"]) > 0
+    assert sum(row["rollouts/discarded"] for row in whole["rows"]) > 0
+
+
+def last_step(run: Path) -> int:
+    return max((row["step"] for row in rows(run)), default=0)
+
+
+def has_passed(run: Path, step: int) -> bool:
+    return last_step(run) > step or (run / "summary.json").exists()
+
+
 @pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment(warm: Warm, write: Write, tmp_path: Path, kills: int) -> None:
     """Every update is saved, so that the run comes forward however often it is killed."""
-    sections: dict[str, Any] = {"steps": 3 * kills, "checkpoint": {"every": 1}, "eval": {"every": 4}}
+    sections: dict[str, Any] = {"steps": 6 * kills, "checkpoint": {"every": 1}, "eval": {"every": 4}}
     for name in ("whole", "killed"):
         write(tmp_path / name, **sections)
+    began = time.monotonic()
     whole = finished(warm, tmp_path / "whole")
+    updates = summary(tmp_path / "whole" / "runs" / "r")["train_seconds"]
+    rest = time.monotonic() - began - updates  # the start, mostly
 
     run, chance = tmp_path / "killed" / "runs" / "r", random.Random(kills)
-    words, seconds = ["train", "r.yaml"], sum(row["time/total"] for row in rows(tmp_path / "whole" / "runs" / "r"))
-    killed = 0
+    words = ["train", "r.yaml"]
+    killed = done = 0
     while killed < kills:
         running = warm.start(tmp_path / "killed", *words)
-        before = rows(run)[-1]["step"] if words[1] == "--resume" and rows(run) else 0
-        # the first times at any moment of the start-up, later some updates on, at any moment of an update
-        if killed % 5:
-            wait_for(lambda: rows(run) and rows(run)[-1]["step"] > before)
-        time.sleep(chance.uniform(0, seconds / kills))
+        if killed % 5 == 0:
+            time.sleep(chance.uniform(0, rest))
+        else:
+            wait_for(partial(has_passed, run, done))
+            time.sleep(chance.uniform(0, 2 * updates / sections["steps"]))
         running.signal(signal.SIGKILL)
         ended = running.wait()
-        assert ended.code in (0, -signal.SIGKILL), ended.err
-        if ended.code == 0:
-            break
+        assert ended.code == -signal.SIGKILL, f"the run was over after {killed} kills\n{ended.err}"
         killed += 1
+        done = last_step(run)
         if (run / "recipe.yaml").exists():
             words = ["train", "--resume", "runs/r"]
-    assert killed == kills, f"the run was over after {killed} kills"
-    ended = warm.run(tmp_path / "killed", *words)
-    assert ended.code == 0, ended.err
-    assert differences(whole, outcome(run)) == []
+    assert differences(whole, resumed(warm, tmp_path / "killed")) == []

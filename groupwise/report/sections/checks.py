@@ -25,7 +25,7 @@ class Check:
     find: Callable[[Run], str | None]
 
 
-def checks(run: Run) -> Section | None:
+def build(run: Run) -> Section | None:
     asked = [check for check in CHECKS if all(key in run.metrics for key in check.needs)]
     if not len(run.steps) or not asked:
         return None

@@ -33,7 +33,7 @@ class Group:
     folded: bool = False  # shown when asked for
 
 
-def curves(run: Run) -> Section:
+def build(run: Run) -> Section:
     if not len(run.steps):
         return Section(id="curves", title="Curves", context={"groups": []})
     groups, constant = without_constants(all_groups(run))

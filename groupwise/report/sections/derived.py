@@ -201,6 +201,17 @@ def _with_ends(run: Run, key: str, found: list[Any]) -> tuple[Ints, Floats]:
 
 
 def _range(columns: list[Floats]) -> tuple[float, float]:
+    """A round scale that holds all values: from 0 up, or as far below 0 as above it."""
     values = np.concatenate(columns)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    return (0.0, max(1.0, high)) if low >= 0 and high <= 1.5 else (low, high)
+    if low >= 0:
+        return 0.0, 2 * _round_up(high / 2)
+    most = _round_up(max(-low, high))
+    return -most, most
+
+
+def _round_up(value: float) -> float:
+    if value <= 0:
+        return 0.5
+    size = 10.0 ** np.floor(np.log10(value))
+    return float(size * min(step for step in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if size * step >= value * (1 - 1e-9)))

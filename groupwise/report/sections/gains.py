@@ -15,7 +15,7 @@ SAID = {
 }
 
 
-def gains(run: Run) -> Section:
+def build(run: Run) -> Section:
     tasks = by_task(run.summary)
     rows = [_row(overall(run.summary)), *map(_row, tasks)] if tasks else []
     counted = {kind: sum(task.verdict == kind for task in tasks) for kind in SAID}

@@ -15,7 +15,7 @@ from groupwise.report.sections.base import Section
 Fact = tuple[str, str, str]  # label, value, a smaller remark
 
 
-def overview(run: Run) -> Section:
+def build(run: Run) -> Section:
     return Section(
         id="overview",
         title="Overview",
@@ -37,6 +37,8 @@ def status(run: Run) -> tuple[str, str]:
         return "finished", "finished"
     if not run.steps_done:
         return "empty", "no update yet"
+    if run.steps_done >= run.steps_asked > 0:
+        return "unfinished", f"{words.plural(run.steps_done, 'update')}, no summary"
     asked = f" of {words.count(run.steps_asked)}" if run.steps_asked else ""
     return "unfinished", f"unfinished: {words.count(run.steps_done)}{asked} updates"
 
@@ -101,12 +103,11 @@ def setup(run: Run) -> Iterator[Fact]:
         ("Advantage", "advantage.kind", {"advantage.scale": "scaled by {}"}),
         ("Loss", "loss.kind", {"loss.beta": "KL weight {}"}),
         ("Learning rate", "update.learning_rate", {"update.schedule": "{}", "update.warmup": "warm-up {}"}),
-        ("Sampling", "rollout.temperature", {"rollout.max_tokens": "at most {} tokens"}),
-        ("Seed", "seed", {}),
+        ("Sampling", "rollout.temperature", {"rollout.max_tokens": "at most {} tokens", "seed": "seed {}"}),
     ):
         value = run.setting(key)
         if value is not None:
-            said = [text.format(run.setting(k)) for k, text in remarks.items() if run.setting(k)]
+            said = [text.format(run.setting(k)) for k, text in remarks.items() if run.setting(k) or k == "seed"]
             shown = f"temperature {value:g}" if key.endswith("temperature") else _plain(value)
             yield label, shown, ", ".join(said)
     rewards = run.setting("rewards")

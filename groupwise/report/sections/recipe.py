@@ -12,7 +12,7 @@ from groupwise.report.reading import Run
 from groupwise.report.sections.base import Section
 
 
-def recipe(run: Run) -> Section | None:
+def build(run: Run) -> Section | None:
     if not run.recipe_text:
         return None
     return Section(

@@ -13,7 +13,7 @@ from groupwise.report.sections.base import Section
 CORRECT = 1 - 1e-6  # as the metric `accuracy` counts
 
 
-def rollouts(run: Run) -> Section:
+def build(run: Run) -> Section:
     sample = sample_rollouts(run.rollout_files)
     groups = [_group(rows) for rows in sample.groups]
     advantages = sorted(abs(m["advantage"]) for g in groups for m in g["members"] if m["advantage"])

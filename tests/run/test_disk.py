@@ -1,0 +1,49 @@
+"""Whatever library meets the full disk first, the user reads the same line; other errors pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from groupwise.run.disk import writing
+from groupwise.types import UserError
+
+needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+
+
+def plainly(path: Path) -> None:
+    path.write_text("x" * 100_000)
+
+
+def by_torch(path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(torch.zeros(100_000), file)
+
+
+def by_safetensors(path: Path) -> None:
+    # it writes beside and renames, so that no full device can stand in for the file: what it says on a full disk
+    from safetensors import SafetensorError
+
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@needs_full
+@pytest.mark.parametrize("write", [plainly, by_torch, by_safetensors])
+def test_a_full_disk(tmp_path: Path, write: object) -> None:
+    (full := tmp_path / "full").symlink_to("/dev/full")
+    with (
+        pytest.raises(UserError, match=r"^the model cannot be written: No space left on device$"),
+        writing("the model"),
+    ):
+        write(full)  # type: ignore[operator]
+
+
+def test_other_errors_pass() -> None:
+    with pytest.raises(KeyError), writing("x"):
+        raise KeyError("x")
+    with pytest.raises(UserError, match=r"^mine$"), writing("x"):
+        raise UserError("mine")
+    with pytest.raises(KeyboardInterrupt), writing("x"):
+        raise KeyboardInterrupt

@@ -1,0 +1,71 @@
+"""The run folder: a fresh one each time, and nobody's files are lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from groupwise.run.folder import create_run
+from groupwise.types import UserError
+
+
+def test_a_new_folder_holds_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = create_run(tmp_path / "runs" / "demo", "steps: 3\n")
+    assert (run / "recipe.yaml").read_text() == "steps: 3\n"
+    assert capsys.readouterr().out == ""
+
+
+def test_an_empty_folder_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    create_run(tmp_path, "steps: 3\n")
+    assert capsys.readouterr().out == ""
+
+
+def test_earlier_runs_move_aside_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "demo"
+    for number in range(3):
+        create_run(run, f"steps: {number}\n")
+    out = capsys.readouterr().out
+    assert out == "".join(f"The earlier run in {run} is now in {run}-{n}.\n" for n in (1, 2))
+    assert [(tmp_path / name / "recipe.yaml").read_text() for name in ("demo-1", "demo-2", "demo")] == [
+        "steps: 0\n",
+        "steps: 1\n",
+        "steps: 2\n",
+    ]
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"holds files but no recipe.yaml; it is not a run, so it is left alone"):
+        create_run(tmp_path, "steps: 3\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"run.dir: .*file is a file, not a folder"):
+        create_run(tmp_path / "file", "steps: 3\n")
+    with pytest.raises(UserError, match=r"run.dir: .*below cannot be written: Not a directory"):
+        create_run(tmp_path / "file" / "below", "steps: 3\n")
+
+
+def test_where_nothing_may_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, *args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    create_run(tmp_path / "demo", "steps: 3\n")
+    for method in ("write_text", "mkdir", "rename"):
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(UserError, match=r"run.dir: .* cannot be written: Permission"),
+        ):
+            patch.setattr(Path, method, refuse)
+            create_run(tmp_path / ("demo" if method == "rename" else f"new-{method}"), "steps: 3\n")
+
+
+def test_the_working_directory_cannot_move_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    create_run(Path(), "steps: 3\n")
+    with pytest.raises(UserError, match="cannot be written"):
+        create_run(Path(), "steps: 4\n")
+    assert Path("recipe.yaml").read_text() == "steps: 3\n"

@@ -1,0 +1,111 @@
+"""Ctrl-C loses nothing: the first one finishes the update and saves, the second one stops at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from groupwise.stages.interrupt import Interrupt
+
+from .conftest import Write
+from .runs import ENVIRONMENT, PATIENCE, PLAIN, Warm, differences, resumed, rows, wait_for
+
+STEP = "torch.optim:AdamW.step"  # four times an update
+
+
+def saved(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "runs" / "r" / "checkpoints").iterdir())
+
+
+def resumes_to(plain: dict[str, Any], warm: Warm, folder: Path) -> None:
+    assert differences(plain, resumed(warm, folder)) == []
+
+
+def test_the_first_finishes_the_update_and_saves(
+    warm: Warm, write: Write, tmp_path: Path, plain: dict[str, Any]
+) -> None:
+    write(tmp_path, **PLAIN)
+    ended = warm.run(tmp_path, "train", "r.yaml", at=[(STEP, 10, "after", "interrupt")])
+    assert ended.code == 130
+    assert "Saved after update 3; groupwise train --resume runs/r continues." in ended.out
+    assert ended.err.strip().splitlines() == [
+        "Finishing this update, then saving; press Ctrl-C again to stop at once.",
+        "groupwise: interrupted",
+    ]
+    assert saved(tmp_path) == ["step-000002.pt", "step-000003.pt"]
+    resumes_to(plain, warm, tmp_path)
+
+
+def test_the_second_stops_at_once_and_saves_no_half_done_update(
+    warm: Warm, write: Write, tmp_path: Path, plain: dict[str, Any]
+) -> None:
+    write(tmp_path, **PLAIN)
+    twice = [(STEP, 10, "after", "interrupt"), (STEP, 11, "after", "interrupt")]
+    ended = warm.run(tmp_path, "train", "r.yaml", at=twice)
+    assert ended.code == 130
+    assert ended.err.strip().endswith("groupwise: interrupted")
+    assert "Traceback" not in ended.err
+    assert [row["step"] for row in rows(tmp_path / "runs" / "r")] == [1, 2]
+    assert saved(tmp_path) == ["step-000000.pt", "step-000002.pt"]
+    resumes_to(plain, warm, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "at_once", [("groupwise.stages.evaluate:Evaluator.run", 1), ("groupwise.learner.policy:save_policy", 1)]
+)
+def test_outside_of_the_updates_there_is_nothing_to_finish(
+    warm: Warm, write: Write, tmp_path: Path, plain: dict[str, Any], at_once: tuple[str, int]
+) -> None:
+    """In the first evaluation nothing has been done yet; before the last one all is saved already."""
+    write(tmp_path, **PLAIN)
+    ended = warm.run(tmp_path, "train", "r.yaml", at=[(*at_once, "before", "interrupt")])
+    assert (ended.code, ended.err.strip()) == (130, "groupwise: interrupted")
+    resumes_to(plain, warm, tmp_path)
+
+
+def test_a_real_signal_to_the_real_command(write: Write, tmp_path: Path) -> None:
+    """SIGTERM, what a cluster sends, is taken like Ctrl-C."""
+    write(tmp_path, **PLAIN)
+    words = [sys.executable, "-m", "groupwise", "train", "r.yaml", "--steps", "100000"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for(lambda: rows(tmp_path / "runs" / "r") or process.poll() is not None)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, err
+    done = rows(tmp_path / "runs" / "r")[-1]["step"]
+    assert f"Saved after update {done}" in out
+    assert saved(tmp_path)[-1] == f"step-{done:06d}.pt"
+
+
+def test_the_handlers_come_and_go() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interrupt() as interrupt:
+        assert not interrupt.asked
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_in_another_thread_it_does_no_harm() -> None:
+    from threading import Thread
+
+    asked = []
+
+    def work() -> None:
+        with Interrupt() as interrupt:
+            asked.append(interrupt.asked)
+
+    thread = Thread(target=work)
+    thread.start()
+    thread.join()
+    assert asked == [False]

@@ -1,0 +1,226 @@
+"""What one update does, from drawn prompts to the row of metrics, and what it leaves when it fails."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from groupwise.learner import policy
+from groupwise.stages.grpo import Trainer
+from groupwise.types import Prompt, UserError
+
+from .inside import train_inside
+from .runs import as_bytes, differences, of_this_machine, rollouts
+from .stage_rewards import digits, has_a_nine
+
+
+def comparable(row: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in row.items() if not of_this_machine(name)}
+
+
+def records(trainer: Trainer, step: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rollouts(trainer.run_dir)[f"step-{step:06d}.parquet"].to_pylist()
+    return found
+
+
+def some_fail(prompt: Prompt, completion: str) -> float | str:
+    """A quarter has no reward; a reward is never as low as 0."""
+    chance = zlib.crc32(f"{prompt.id}{completion}".encode()) % 4
+    return "judge: timeout after 1 s" if chance == 0 else 1.0 + digits(prompt, completion)
+
+
+def test_a_dropped_rollout_is_no_rollout_of_reward_zero(tiny: Path, tmp_path: Path) -> None:
+    trainer = train_inside(tmp_path / "run", tiny, some_fail)
+    row = trainer.step()
+    found = records(trainer, 1)
+    dropped = [record for record in found if record["dropped"]]
+    kept = [record for record in found if not record["dropped"]]
+    assert len(found) == 16
+    assert 0 < len(dropped) < 16
+    assert row["rollouts/dropped"] == row["rollouts/dropped/judge"] == len(dropped)
+    assert row["reward/mean"] == pytest.approx(sum(record["reward"] for record in kept) / len(kept))
+    assert row["reward/mean"] > 1
+    assert row["groups/size_mean"] == pytest.approx(len(kept) / len({record["group"] for record in kept}))
+    for record in dropped:
+        assert (record["reward"], record["advantage"], record["group"]) == (None, 0, -1)
+    for group in {record["group"] for record in kept}:  # leave-one-out among those that were scored
+        advantages = [record["advantage"] for record in kept if record["group"] == group]
+        assert sum(advantages) == pytest.approx(0, abs=1e-9)
+
+
+def test_dropped_rollouts_teach_nothing(tiny: Path, tmp_path: Path) -> None:
+    trainer = train_inside(tmp_path / "run", tiny, some_fail)
+    seen: list[Any] = []
+    update = trainer.learner.update
+
+    def watched(kept: Any) -> dict[str, float]:
+        seen.extend(kept)
+        return update(kept)
+
+    trainer.learner.update = watched  # type: ignore[method-assign]
+    row = trainer.step()
+    assert len(seen) == 16 - row["rollouts/dropped"]
+    assert not any(rollout.dropped for rollout in seen)
+
+
+def test_rollouts_know_the_weights_that_made_them(tiny: Path, tmp_path: Path) -> None:
+    trainer = train_inside(tmp_path / "run", tiny, digits)
+    for update in (1, 2, 3):
+        trainer.step()
+        assert {record["policy_version"] for record in records(trainer, update)} == {update - 1}
+    trainer.checkpoint()
+    again = train_inside(tmp_path / "run", tiny, digits)
+    again.restore()
+    again.step()
+    assert {record["policy_version"] for record in records(again, 4)} == {3}
+
+
+def test_totals_add_up(tiny: Path, tmp_path: Path) -> None:
+    trainer = train_inside(tmp_path / "run", tiny, has_a_nine, rollout={"zero_variance": "redraw"})
+    found = [trainer.step() for _ in range(3)]
+    values = trainer.totals.values
+    every = [record for step in (1, 2, 3) for record in records(trainer, step)]
+    assert values["rollouts"] == len(every) == found[-1]["rollouts/total"] > 48
+    assert values["tokens"] == sum(record["length"] for record in every) == found[-1]["tokens/total"]
+    assert values["discarded"] == sum(row["rollouts/discarded"] for row in found) > 0
+    assert values["train_seconds"] == pytest.approx(sum(row["time/total"] for row in found))
+    for row in found:
+        assert row["rollouts/rounds"] <= 1 + trainer.recipe.rollout.max_redraws
+
+
+def test_when_no_group_has_variance_the_update_is_empty_and_the_run_goes_on(tiny: Path, tmp_path: Path) -> None:
+    def same(prompt: Prompt, completion: str) -> float:
+        return 0.5
+
+    trainer = train_inside(tmp_path / "run", tiny, same, rollout={"zero_variance": "redraw", "max_redraws": 2})
+    before = as_bytes(trainer.learner.state()["model"])
+    row = trainer.step()
+    assert (row["rollouts/rounds"], row["rollouts/discarded"], row["rollouts/total"]) == (3, 48, 48)
+    assert (row["groups/count"], row["loss"], row["policy/grad_norm"]) == (0, 0, 0)
+    assert row["reward/mean"] == 0.5
+    assert differences(before, as_bytes(trainer.learner.state()["model"])) == []
+    assert trainer.step()["rollouts/total"] == 96
+    assert {record["policy_version"] for record in records(trainer, 2)} == {1}
+
+
+def kl_of(model: Path, record: dict[str, Any], trainer: Trainer) -> float:
+    """log pi_old / pi_ref of a completion, summed, by transformers alone."""
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = trainer.policy.tokenizer
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": record["prompt"]}], add_generation_prompt=True, return_dict=False
+    )
+    said = tokenizer(record["completion"], add_special_tokens=False)["input_ids"]
+    said += [tokenizer.eos_token_id] * (record["finish_reason"] == "stop")
+    assert len(said) == record["length"]
+    with torch.no_grad():
+        logits = AutoModelForCausalLM.from_pretrained(model)(torch.tensor([prompt + said])).logits[0]
+    every = logits[len(prompt) - 1 : -1].log_softmax(-1)
+    reference = every.gather(-1, torch.tensor(said)[:, None]).sum()
+    return float(record["logprob_mean"] * len(said) - reference)
+
+
+def test_k1_is_a_reward_of_its_own(tiny: Path, tmp_path: Path) -> None:
+    trainer = train_inside(tmp_path / "run", tiny, digits, loss={"beta": 0.5, "kl": "k1"})
+    rows = [trainer.step() for _ in range(2)]
+    assert rows[0]["reward/kl/mean"] == pytest.approx(0, abs=1e-4)  # the policy still is the reference
+    found = records(trainer, 2)
+    plainly = 0
+    for record in found:
+        named = json.loads(record["rewards"])
+        assert named.keys() == {"marks", "kl"}
+        assert record["reward"] == pytest.approx(named["marks"] + named["kl"])
+        assert named["marks"] == digits(None, record["completion"])  # type: ignore[arg-type]
+        if trainer.policy.tokenizer.decode(trainer.policy.tokenizer(record["completion"])["input_ids"]) == "":
+            continue
+        tokens = len(trainer.policy.tokenizer(record["completion"])["input_ids"])
+        if tokens + (record["finish_reason"] == "stop") == record["length"]:  # no special token among those said
+            assert named["kl"] == pytest.approx(-0.5 * kl_of(tiny, record, trainer), abs=1e-4)
+            plainly += abs(named["kl"]) > 1e-3
+    assert plainly > 3
+    assert rows[1]["reward/mean"] == pytest.approx(rows[1]["reward/marks/mean"] + rows[1]["reward/kl/mean"])
+
+
+def test_beta_zero_keeps_no_reference_and_adds_nothing(tiny: Path, tmp_path: Path) -> None:
+    every = []
+    for kl in ("k1", "k3"):
+        trainer = train_inside(tmp_path / kl, tiny, digits, loss={"beta": 0.0, "kl": kl})
+        every.append([comparable(trainer.step()) for _ in range(2)])
+        assert all(json.loads(record["rewards"]).keys() == {"marks"} for record in records(trainer, 2))
+        assert "reward/kl/mean" not in every[-1][0]
+    assert differences(*every) == []
+
+
+def test_an_overlong_penalty_is_a_reward_of_its_own(tiny: Path, tmp_path: Path) -> None:
+    options = {"overlong": "penalise", "overlong_buffer": 4}
+    trainer = train_inside(tmp_path / "run", tiny, digits, rollout=options)
+    row = trainer.step()
+    penalties = []
+    for record in records(trainer, 1):
+        named = json.loads(record["rewards"])
+        assert named["overlong"] == min(0.0, (8 - 4 - record["length"]) / 4)
+        assert record["reward"] == pytest.approx(named["marks"] + named["overlong"])
+        penalties.append(named["overlong"])
+    assert row["reward/overlong/mean"] == pytest.approx(sum(penalties) / 16)
+
+
+def broken(prompt: Prompt, completion: str) -> float | str:
+    return "judge: raised ValueError: no digits"
+
+
+def test_an_update_that_cannot_be_scored_is_repeated_whole(tiny: Path, tmp_path: Path) -> None:
+    whole = train_inside(tmp_path / "whole", tiny, digits)
+    expected = [comparable(whole.step()) for _ in range(3)]
+
+    failing = train_inside(tmp_path / "failing", tiny, digits)
+    scorer: Any = failing.collector._scorer
+    failing.step()
+    scorer.mark = broken
+    with pytest.raises(UserError, match=r"every rollout of update 2 failed: judge raised ValueError: no digits"):
+        failing.step()
+    scorer.mark = digits
+    assert differences(expected[1], comparable(failing.step())) == []  # in the same process
+
+    again = train_inside(tmp_path / "failing", tiny, digits)
+    again.restore()
+    assert again.steps_done == 1
+    assert differences(expected[1:], [comparable(again.step()) for _ in range(2)]) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
+def test_a_half_done_update_is_never_saved(tiny: Path, tmp_path: Path, error: BaseException) -> None:
+    trainer = train_inside(tmp_path / "run", tiny, digits)
+    trainer.checkpoint()
+    before = (tmp_path / "run" / "checkpoints" / "step-000000.pt").read_bytes()
+
+    def fails(*args: Any) -> Any:
+        raise error
+
+    trainer.learner.update = fails  # type: ignore[method-assign]
+    with pytest.raises(type(error)):
+        trainer.step()
+    (only,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert only.read_bytes() == before
+
+
+def test_delivering_rounds_what_is_measured_as_what_is_saved(tiny: Path, tmp_path: Path) -> None:
+    trainer = train_inside(tmp_path / "run", tiny, digits)
+    trainer.policy = trainer.policy._replace(dtype=torch.bfloat16)
+    trainer.step()
+    measured: list[Any] = []
+
+    def evaluate(label: str) -> dict[str, Any]:
+        measured.append({name: value.clone() for name, value in trainer.engine.model.state_dict().items()})
+        return {}
+
+    trainer.evaluate = evaluate  # type: ignore[method-assign]
+    trainer.deliver()
+    saved = policy.load_policy(str(tmp_path / "run" / "model"), torch.device("cpu")).model.state_dict()
+    assert measured[0].keys() == saved.keys()
+    assert all(torch.equal(measured[0][name], saved[name]) for name in saved)

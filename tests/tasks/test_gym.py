@@ -1,0 +1,127 @@
+"""Tasks from reasoning-gym: streams that can be continued, and held-out questions that training never shows."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import islice
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groupwise.config import TaskConfig
+from groupwise.tasks.gym import GymTask, families, is_held_out, load_task, prompt_id
+from groupwise.types import Prompt, UserError
+
+SMALL = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}  # about two hundred questions
+seeds = st.one_of(st.integers(0, 3), st.integers(0, 2**31), st.integers(0, 10**12))
+
+
+def task(family: str = "chain_sum", **params: Any) -> GymTask:
+    return load_task(TaskConfig(name="sums", family=family, params=params))
+
+
+def prompts(of: GymTask, seed: int, count: int, *, held_out: bool = False, cursor: int = 0) -> list[Prompt]:
+    return list(islice(of.stream(seed, held_out=held_out, cursor=cursor), count))
+
+
+@settings(max_examples=15)
+@given(seeds, seeds)
+def test_training_never_shows_a_held_out_question(training: int, evaluation: int) -> None:
+    """Of a family so small that the streams would share most of their questions."""
+    small = task(**SMALL)
+    shown = {prompt.text for prompt in prompts(small, training, 150)}
+    asked = {prompt.text for prompt in prompts(small, evaluation, 8, held_out=True)}
+    assert len(asked) == 8
+    assert not shown & asked
+
+
+def test_neighbouring_seeds_share_no_items() -> None:
+    """reasoning-gym's own data sets of seeds 1 and 2 share all their items but one."""
+    hard = task(min_digits=4, max_digits=5)
+    every = [{prompt.text for prompt in prompts(hard, seed, 100)} for seed in range(1, 5)]
+    assert sum(map(len, every)) == len(set.union(*every)) == 400
+
+
+def test_a_tenth_is_held_out() -> None:
+    ids = [prompt_id("family", str(i)) for i in range(10_000)]
+    assert 0.09 < sum(map(is_held_out, ids)) / len(ids) < 0.11
+
+
+def test_the_id_is_the_question_s_whatever_the_task_is_called() -> None:
+    (one,) = prompts(load_task(TaskConfig(name="a", family="gcd")), 3, 1)
+    (other,) = prompts(load_task(TaskConfig(name="gcd")), 3, 1)
+    assert (one.id, one.text) == (other.id, other.text)
+    assert (one.task, other.task) == ("a", "gcd")
+    assert prompt_id("gcd", one.text) != prompt_id("lcm", one.text)
+
+
+@settings(max_examples=20)
+@given(seeds, st.integers(0, 30), st.integers(1, 10))
+def test_a_stream_goes_on_from_its_cursor(seed: int, before: int, after: int) -> None:
+    sums = task()
+    stream = sums.stream(seed, held_out=False)
+    list(islice(stream, before))
+    cursor = stream.cursor
+    assert prompts(sums, seed, after, cursor=cursor) == list(islice(stream, after))
+
+
+def test_held_out_prompts_are_the_same_for_the_same_seed_and_never_repeat() -> None:
+    small = task(**SMALL)
+    first = prompts(small, 990, 12, held_out=True)
+    assert first == prompts(task(**SMALL), 990, 12, held_out=True)
+    assert len({prompt.id for prompt in first}) == 12
+    assert all(is_held_out(prompt.id) for prompt in first)
+    assert first != prompts(small, 991, 12, held_out=True)
+
+
+def test_a_held_out_stream_ends_with_the_family() -> None:
+    every = prompts(task(**SMALL), 990, 10_000, held_out=True)
+    assert 8 <= len(every) <= 40
+
+
+def test_a_training_stream_does_not_end() -> None:
+    assert len(prompts(task(**SMALL), 0, 2000)) == 2000
+
+
+def test_a_prompt_has_all_that_scoring_and_grouping_need() -> None:
+    (prompt,) = prompts(task(), 0, 1)
+    assert (prompt.task, prompt.domain) == ("sums", "arithmetic")
+    assert prompt.text == prompt.text.strip()
+    assert prompt.metadata["difficulty"]
+    assert pickle.loads(pickle.dumps(prompt)) == prompt
+
+
+def test_scores() -> None:
+    sums = task()
+    (prompt,) = prompts(sums, 0, 1)
+    assert sums.score(prompt, f"<think>so</think><answer>{prompt.answer}</answer>") == 1
+    assert sums.score(prompt, f"<answer>1{prompt.answer}</answer>") < 1
+    for nothing in ("", str(prompt.answer), "<answer></answer>", f"<answer>{prompt.answer}"):
+        assert sums.score(prompt, nothing) == 0
+
+
+def test_an_unknown_family_names_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"task x: no reasoning-gym family 'chain_summ'; nearest names: chain_sum"):
+        load_task(TaskConfig(name="x", family="chain_summ"))
+    with pytest.raises(UserError, match=r"nearest names: \w+, \w+, \w+"):
+        load_task(TaskConfig(name="zzzzzz"))
+    assert "chain_sum" in families()
+
+
+@pytest.mark.parametrize(
+    ("params", "why"),
+    [({"max_term": 3}, "max_term"), ({"min_terms": 5, "max_terms": 2}, "max_terms"), ({"min_terms": "two"}, "'str'")],
+)
+def test_impossible_parameters_are_one_line_with_the_reason(params: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=r"task sums: reasoning-gym refuses params .*") as caught:
+        task(**params)
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_lists_become_what_the_family_wants() -> None:
+    """YAML has neither tuples nor enums."""
+    assert prompts(task("complex_arithmetic", operations_weights=[0.5, 0.5, 0, 0]), 0, 1)
+    assert prompts(task("syllogism", allow_all=True), 0, 1)
