@@ -64,7 +64,7 @@ class SftDataConfig(Section):
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of the demonstrations, relative to the other sources."""
     styles: dict[Literal["careful", "hasty", "shortcut", "slip"], NonNegative] = {"careful": 1.0}
-    """Shares of careful (every step), hasty (some steps), shortcut (answer only) and slip (wrong answer) demonstrations."""
+    """Shares of careful (every step), hasty (some steps), shortcut (answer only) and slip (wrong) demonstrations."""
 
 
 class RolloutConfig(Section):
@@ -98,7 +98,7 @@ class AdvantageConfig(Section):
     kind: Literal["grpo", "rloo", "global"] = "rloo"
     """Estimator of the advantage."""
     scale: Literal["none", "group", "batch"] | None = None
-    """Divide by the standard deviation of the prompt's group or the batch; default: the estimator's own (grpo: group)."""
+    """Divide by the standard deviation of the prompt's group or the batch; default: the estimator's own."""
 
 
 class LossConfig(Section):

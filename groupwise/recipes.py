@@ -38,7 +38,7 @@ def dump_recipe(recipe: BaseModel) -> str:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file."""
     try:
-        content = yaml.load(path.read_bytes(), Loader=_Loader)  (a SafeLoader)
+        content = yaml.load(path.read_bytes(), Loader=_Loader)  # a SafeLoader
     except FileNotFoundError:
         near = nearest_paths(path, path.parent.glob("*.y*ml"))
         raise mistake(f"no recipe file {path}{did_you_mean(near)}") from None
