@@ -123,6 +123,12 @@ def _read(source: str, *, local_files_only: bool) -> Policy:
     return Policy(model, tokenizer, dtype)
 
 
+def context_length(model: PreTrainedModel) -> int | None:
+    """Most tokens that prompt and completion may have together; None where the model does not say."""
+    length: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return length
+
+
 def save_policy(policy: Policy, folder: Path) -> None:
     """A plain Hugging Face folder that transformers and vLLM load; it appears only when it is whole."""
     model, beside = policy.model, folder.with_name(f".{folder.name}.tmp")

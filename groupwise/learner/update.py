@@ -54,11 +54,11 @@ class Learner:
 
     def update(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
         """Improve the policy on these rollouts (with their advantages) and return the update's metrics."""
+        rate = learning_rate(self._update, self.version, self._steps)
         if not rollouts:  # every group was discarded: nothing to learn from
             self.version += 1
-            return {"loss": 0.0, "policy/grad_norm": 0.0}
+            return {"loss": 0.0, "policy/grad_norm": 0.0, "policy/learning_rate": rate}
         meter = Meter()
-        rate = learning_rate(self._update, self.version, self._steps)
         fixed = self._fixed_logprobs(rollouts)
         for epoch in range(self._update.epochs):
             for part, chosen in enumerate(_split(len(rollouts), self._update.minibatches)):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from groupwise.rollout.encode import end_token_ids
-from groupwise.rollout.plain import PlainDecoder
+from groupwise.rollout import grouped
+from groupwise.rollout.plain import PlainDecoder, read
 from groupwise.rollout.sampling import draw, log_probs, uniforms
 from groupwise.rollout.stopping import StopStrings
 from groupwise.types import Completion, Prompt, Sampling, UserError
@@ -40,6 +41,7 @@ class LocalEngine:
         self.max_batch_tokens = max_batch_tokens
         self.compute_dtype = compute_dtype
         self.policy_version = 0
+        self.grouped = True
         self._ends = end_token_ids(model, tokenizer)
 
     def take_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -83,7 +85,6 @@ class LocalEngine:
     def _wave(self, prompts: list[tuple[int, ...]], keys: list[int], sampling: Sampling) -> list[Completion]:
         device = next(self.model.parameters()).device
         distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
-        decoder = PlainDecoder(self.model)
         stops = StopStrings(sampling.stop, self.tokenizer)
         randoms = uniforms(sampling.seed, keys, sampling.max_tokens).to(device)
         tokens = torch.zeros(len(prompts), sampling.max_tokens, dtype=torch.int64, device=device)
@@ -93,7 +94,11 @@ class LocalEngine:
         ends = torch.tensor(self._ends, device=device)
 
         alive = torch.arange(len(prompts), device=device)  # [B] the rows still in the batch
-        logits = decoder.prefill(list(distinct), torch.tensor([distinct[p] for p in prompts], device=device))
+        prompt_of_row = torch.tensor([distinct[prompt] for prompt in prompts], device=device)
+        prefix = read(self.model, list(distinct), device)
+        kind = grouped.GroupedDecoder if self.grouped and grouped.supports(self.model, prefix) else PlainDecoder
+        decoder = kind(self.model, prefix, prompt_of_row)
+        logits = prefix.logits[prompt_of_row]
         for t in range(sampling.max_tokens):
             every = log_probs(logits, sampling.temperature)
             chosen = draw(every, randoms[alive, t], top_k=sampling.top_k, top_p=sampling.top_p)

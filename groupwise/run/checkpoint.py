@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
-    """Write `state`, a tree of plain values and tensors, as the checkpoint after `step` updates; keep the newest `keep`.
+    """Write `state`, plain values and tensors, as the checkpoint after `step` updates; keep the newest `keep` of them.
 
     The file appears under its name only when it is whole and on disk. A full disk raises UserError and leaves the older
     checkpoints as they were. Later ones are of a future that the run has left: it went on from before them, because

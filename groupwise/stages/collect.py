@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,8 @@ from groupwise.tasks.mixture import Mixture
 from groupwise.tasks.rewards import length_penalty
 from groupwise.tasks.scoring import Scorer, all_failed
 from groupwise.types import Engine, Prompt, Rollout, Sampling, UserError
+
+PATIENCE = 1000  # prompts in a row that may be too long before the run gives up
 
 
 @dataclass
@@ -34,13 +37,25 @@ class Collected:
 
 
 class Collector:
-    """Draws, generates and scores; its state is the data cursor and the number of completions ever drawn."""
+    """Draws, generates and scores; its state is the data cursor and the number of completions ever drawn.
+
+    `context`: most tokens that prompt and completion may have together; None: as many as one likes.
+    """
 
     def __init__(
-        self, config: RolloutConfig, seed: int, mixture: Mixture, tokenizer: Any, engine: Engine, scorer: Scorer
+        self,
+        config: RolloutConfig,
+        seed: int,
+        mixture: Mixture,
+        tokenizer: Any,
+        engine: Engine,
+        scorer: Scorer,
+        context: int | None = None,
     ) -> None:
         self._config, self._mixture, self._tokenizer = config, mixture, tokenizer
         self._engine, self._scorer = engine, scorer
+        self._room = math.inf if context is None else context - config.max_tokens
+        self.skipped = 0  # prompts that were too long for the model, since the run began
         self._generated = 0  # gives each completion of the run a random stream of its own
         self._sampling = Sampling(
             max_tokens=config.max_tokens,
@@ -60,8 +75,21 @@ class Collector:
         return collected.lacking
 
     def draw(self, count: int) -> list[Prompt]:
-        """The next prompts, encoded."""
-        return encode(self._mixture.draw(count), self._tokenizer)
+        """The next prompts that fit the model's context, encoded; longer ones are skipped and counted."""
+        prompts: list[Prompt] = []
+        in_vain = 0
+        while len(prompts) < count:
+            drawn = encode(self._mixture.draw(count - len(prompts)), self._tokenizer)
+            fitting = [prompt for prompt in drawn if len(prompt.token_ids) <= self._room]
+            self.skipped += len(drawn) - len(fitting)
+            in_vain = 0 if fitting else in_vain + len(drawn)
+            if in_vain > PATIENCE:
+                raise UserError(
+                    f"{in_vain} prompts in a row are longer than the {self._room} tokens that rollout.max_tokens "
+                    f"{self._config.max_tokens} leaves of the model's context"
+                )
+            prompts += fitting
+        return prompts
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Rollout]:
         """`group_size` completions of each prompt."""
@@ -76,7 +104,9 @@ class Collector:
         self._scorer.score(rollouts)
         if self._config.overlong == "penalise":
             for rollout in rollouts:
-                length = len(rollout.completion.token_ids)
+                length, whole = len(rollout.completion.token_ids), rollout.completion.finish_reason != "length"
+                # a completion that ends by itself on the very last token was not too long
+                length = min(length, self._config.max_tokens - 1) if whole else length
                 penalty = length_penalty(length, self._config.max_tokens, self._config.overlong_buffer)
                 add_reward(rollout, "overlong", penalty)
 
@@ -102,11 +132,11 @@ class Collector:
         collected.lacking = sum(all(flat[start : start + size]) for start in range(0, len(flat), size))
 
     def state(self) -> dict[str, Any]:
-        return {"mixture": self._mixture.state(), "generated": self._generated}
+        return {"mixture": self._mixture.state(), "generated": self._generated, "skipped": self.skipped}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self._mixture.load_state(state["mixture"])
-        self._generated = state["generated"]
+        self._generated, self.skipped = state["generated"], state["skipped"]
 
 
 def add_reward(rollout: Rollout, name: str, value: float) -> None:

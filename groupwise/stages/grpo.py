@@ -54,7 +54,15 @@ class Trainer:
             dtype=dtype,
         )
         mixture = Mixture([load_task(t) for t in recipe.tasks], [t.weight for t in recipe.tasks], recipe.seed)
-        self.collector = Collector(recipe.rollout, recipe.seed, mixture, self.policy.tokenizer, self.engine, scorer)
+        self.collector = Collector(
+            recipe.rollout,
+            recipe.seed,
+            mixture,
+            self.policy.tokenizer,
+            self.engine,
+            scorer,
+            policy.context_length(self.policy.model),
+        )
         self.evaluator = Evaluator(recipe, self.policy.tokenizer, judge)
         self.totals = Totals()
         self.before: dict[str, Any] | None = None  # the evaluation before the first update
@@ -89,7 +97,8 @@ class Trainer:
             if self.recipe.run.rollouts:
                 write_rollouts(self.run_dir / ROLLOUTS, self.steps_done, collected.all)
         self.totals.add(collected, clock)
-        return metrics_row(collected, groups, learned, self.totals, clock)
+        row = metrics_row(collected, groups, learned, self.totals, clock)
+        return row | {"prompts/skipped": self.collector.skipped}
 
     def _estimate(self, collected: Collected, levels: Any) -> None:
         kept, loss, advantage = collected.kept, self.recipe.loss, self.recipe.advantage

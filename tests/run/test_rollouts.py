@@ -14,6 +14,8 @@ import pytest
 from groupwise.run.rollouts import forget_after, write_rollouts
 from groupwise.types import Completion, Prompt, Rollout, UserError
 
+SAID = Completion(token_ids=(1, 2), logprobs=(-0.5, -1.5), text="2", finish_reason="stop", policy_version=3)
+
 
 def rollout(**more: Any) -> Rollout:
     return Rollout(
@@ -21,7 +23,7 @@ def rollout(**more: Any) -> Rollout:
             id="p", task="sums", domain="arithmetic", text="1 + 1?", answer="2", token_ids=(5, 6, 7),
             metadata={"difficulty": {"terms": 2, "odd": (1, 2)}},
         ),
-        completion=Completion(token_ids=(1, 2), logprobs=(-0.5, -1.5), text="2", finish_reason="stop", policy_version=3),
+        completion=SAID,
         **more,
     )  # fmt: skip
 

@@ -56,7 +56,7 @@ class Parrot:
                 token_ids=(0,) * len(str(key)),
                 logprobs=(0.0,) * len(str(key)),
                 text=f"{prompt.text}/{key}",
-                finish_reason="stop",
+                finish_reason="stop" if len(str(key)) < sampling.max_tokens else "length",
                 policy_version=0,
             )
             for prompt, key in zip(prompts, keys, strict=True)

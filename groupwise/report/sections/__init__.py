@@ -1,4 +1,4 @@
-"""The page, section by section. To add one: `build` in a file here, its template in assets/sections, its place below."""
+"""The page, section by section. To add one: `build` in a file here, a template in assets/sections, a line below."""
 
 from groupwise.report.sections import checks, curves, gains, overview, recipe, rollouts
 from groupwise.report.sections.base import Builder, Section
