@@ -233,8 +233,8 @@ class SftRecipe(Section):
     """Tokens of a packed row; longer demonstrations are dropped and counted."""
     rows: Positive = 32
     """Packed rows an optimizer step."""
-    micro_rows: Positive = 32
-    """Rows of one forward and backward pass; does not change the gradient."""
+    micro_rows: Positive = 8
+    """Rows of one forward and backward pass; fewer need less memory, and the gradient stays the same."""
     run: RunConfig = RunConfig()
     update: SftUpdateConfig = SftUpdateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

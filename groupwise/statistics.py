@@ -32,7 +32,7 @@ def rate_interval(values: Floats) -> Interval:
     have the spread between prompts that is seen; with one sample a prompt it is P.
     """
     mean, spread, prompts = float(values.mean()), standard_error(values), len(values)
-    size = mean * (1 - mean) / spread**2 if spread > 0 else float(prompts)
+    size = mean * (1 - mean) / spread**2 if spread > 0 and 0 < mean < 1 else float(prompts)
     centre = (mean + Z**2 / (2 * size)) / (1 + Z**2 / size)
     half = Z / (1 + Z**2 / size) * sqrt(mean * (1 - mean) / size + Z**2 / (4 * size**2))
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -133,20 +133,23 @@ def save_policy(policy: Policy, folder: Path) -> None:
     """A plain Hugging Face folder that transformers and vLLM load; it appears only when it is whole."""
     model, beside = policy.model, folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
-    state = {name: _stored(tensor, policy.dtype) for name, tensor in model.state_dict().items()}
-    before = model.config.dtype
-    model.config.dtype = policy.dtype
+    stored: dict[tuple[int, torch.Size], torch.Tensor] = {}  # tied weights stay one tensor, and are written once
+    state = {}
+    for name, tensor in model.state_dict().items():
+        place = (tensor.data_ptr(), tensor.shape)
+        if place not in stored:
+            stored[place] = tensor.to("cpu", policy.dtype if tensor.is_floating_point() else tensor.dtype)
+        state[name] = stored[place]
+    dtype = model.config.dtype
     try:
         model.save_pretrained(beside, state_dict=state)
+        model.config.dtype = policy.dtype  # what was written is that of the live model
+        model.config.save_pretrained(beside)
         policy.tokenizer.save_pretrained(beside)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
     finally:
-        model.config.dtype = before
+        model.config.dtype = dtype
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
-
-
-def _stored(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None)

@@ -35,7 +35,9 @@ def train_sft(recipe: SftRecipe, run_dir: Path, resume: bool = False) -> None:
     dtype = policy.compute_dtype(recipe.update.dtype, device)
     loaded = policy.load_policy(recipe.model, device)
     model = loaded.model
-    _check_length(recipe, model)
+    limit = policy.context_length(model)
+    if limit is not None and recipe.length > limit:
+        raise UserError(f"length: {recipe.length} is more than the {limit} tokens that {recipe.model} can read")
     check_packing(model)
     optimizer = build_optimizer(model, recipe.update)
     data = Demonstrations(recipe, loaded.tokenizer, end_token(model, loaded.tokenizer))
@@ -151,9 +153,3 @@ def _source(source: SftDataConfig) -> Task:
         known = ", ".join(sorted(WORKED))
         raise UserError(f"data {source.name}: no worked solutions for {task.family!r}; there are: {known}")
     return task
-
-
-def _check_length(recipe: SftRecipe, model: Any) -> None:
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and recipe.length > limit:
-        raise UserError(f"length: {recipe.length} is more than the {limit} tokens that {recipe.model} can read")

@@ -1,5 +1,4 @@
-"""Log-probs of batched, padded completions are those of each sequence alone, for models that treat their logits in
-different ways."""
+"""Log-probs of batched, padded completions are those of each sequence alone, whatever a model does to its logits."""
 
 from __future__ import annotations
 

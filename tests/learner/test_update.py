@@ -52,7 +52,9 @@ def moved(model: nn.Module, amount: float = 0.02, seed: int = 0) -> nn.Module:
 @every_kind
 @pytest.mark.parametrize("mask_cut", [False, True])
 @pytest.mark.parametrize("kl", KLS, ids=lambda kl: kl.get("kl", "no KL"))
-def test_micro_batches_never_change_the_gradient(kind: str, kl: dict[str, Any], mask_cut: bool, model: nn.Module) -> None:
+def test_micro_batches_never_change_the_gradient(
+    kind: str, kl: dict[str, Any], mask_cut: bool, model: nn.Module
+) -> None:
     for seed, old in ((0, "engine"), (1, "learner")):
         rollouts = off_policy(model, random_rollouts(seed, count=7), seed)
         learner = make_learner(model, kind=kind, mask_cut=mask_cut, old=old, **kl)

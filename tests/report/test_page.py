@@ -191,6 +191,13 @@ def test_a_folder_that_is_no_run_is_refused_in_words(tmp_path: Path) -> None:
         write_report(tmp_path / "nowhere")
 
 
+def test_the_chart_library_is_the_one_that_its_readme_names() -> None:
+    vendor = ASSETS / "vendor"
+    digest = hashlib.sha256((vendor / "echarts.common.min.js").read_bytes()).hexdigest()
+    assert f"sha256 {digest}" in (vendor / "README.md").read_text()
+    assert "Apache License" in (vendor / "echarts.LICENSE").read_text()
+
+
 def test_reading_a_run_needs_no_torch(finished: Path) -> None:
     code = f"""
 import sys

@@ -44,7 +44,7 @@ def test_the_overview_of_an_unfinished_run_counts_the_rows(tmp_path: Path) -> No
     assert values["Rollouts"][0] == "640" and "dropped" in values["Rollouts"][1]
     assert set(values) == {"Rollouts", "Tokens", "Training time", "Peak memory"}
     assert story(run) == (
-        "seedling, trained by reinforcement on 8 tasks: 5 updates, 16 prompts \u00d7 8 completions an update."
+        "seedling, trained by reinforcement on 8 tasks: 5 of 90 updates, 16 prompts \u00d7 8 completions an update."
     )
 
 

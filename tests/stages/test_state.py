@@ -63,6 +63,7 @@ def test_a_restored_trainer_goes_on_as_the_first_one(tiny: Path, tmp_path: Path,
     disturb(3)
     third = train_inside(tmp_path / "second", tiny, mark, **options)
     third.restore()
+    assert len(rollouts(tmp_path / "second")) == 2  # what came after the checkpoint is forgotten
     parts += steps(third, 2)
     assert differences(whole, parts) == []
     assert differences(state(first), state(third)) == []

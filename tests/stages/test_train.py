@@ -168,7 +168,7 @@ def test_eval_repeats_it_in_the_model_s_own_type_too(warm: Warm, write: Write, t
     source = tiny_model(tmp_path / "float32")
     AutoModelForCausalLM.from_pretrained(source).to(torch.bfloat16).save_pretrained(tmp_path / "small")
     AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path / "small")
-    write(tmp_path, model=tmp_path / "small", steps=2, eval={"prompts": 24})
+    write(tmp_path, model=tmp_path / "small", steps=2, eval={"prompts": 16})
     ended = warm.run(tmp_path, "train", "r.yaml")
     assert ended.code == 0, ended.err
     saved = load_file(tmp_path / "runs" / "r" / "model" / "model.safetensors")

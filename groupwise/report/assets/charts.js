@@ -126,7 +126,8 @@
   // What is nothing beside the chart's other values is shown as 0.
   function show(chart, value) {
     chart.largest ??= chart.lines.flatMap((line) => line.values).reduce((most, v) => Math.max(most, Math.abs(v ?? 0)), 0);
-    return GW.show(Math.abs(value) < 1e-6 * chart.largest ? 0 : value, chart.format);
+    const nothing = Number.isFinite(value) && Math.abs(value) < 1e-6 * chart.largest; // null: not recorded
+    return GW.show(nothing ? 0 : value, chart.format);
   }
 
   function valueAt(chart, line, step) {
@@ -140,6 +141,11 @@
   function readOut(figure) {
     const { chart } = figure;
     figure.values.forEach((node, i) => (node.textContent = show(chart, valueAt(chart, chart.lines[i], state.step))));
+    if (chart.small) {
+      const { ends } = figure;
+      ends.dataset.ends ??= ends.textContent;
+      ends.textContent = state.step === null ? ends.dataset.ends : figure.values[0].textContent;
+    }
     if (figure.whole) {
       const sum = chart.lines.reduce((t, line, i) => t + (figure.hidden.has(i) ? 0 : valueAt(chart, line, state.step) ?? 0), 0);
       figure.whole.textContent = show(chart, sum);
@@ -290,7 +296,7 @@
   document.querySelectorAll("[data-chart]").forEach((box) => {
     const plot = box.querySelector(".plot");
     const figure = {
-      box, plot, chart: charts[Number(box.dataset.chart)], drawing: null, hidden: new Set(),
+      box, plot, ends: box.querySelector(".ends"), chart: charts[Number(box.dataset.chart)], drawing: null, hidden: new Set(),
       canvas: GW.element("div", { class: "canvas" }),
       hair: GW.element("div", { class: "hair", hidden: true }),
       brush: GW.element("div", { class: "brush", hidden: true }),

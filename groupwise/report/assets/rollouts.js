@@ -93,7 +93,7 @@
   function advantage(r) {
     const strength = Math.min(1, Math.abs(r.advantage ?? 0) / full);
     const sign = r.advantage > 0 ? "plus" : r.advantage < 0 ? "minus" : "zero";
-    const shown = r.advantage === null ? "–" : (r.advantage > 0 ? "+" : "") + r.advantage.toFixed(2).replace("-", "−");
+    const shown = r.advantage === null || r.outcome === "dropped" ? "–" : (r.advantage > 0 ? "+" : "") + r.advantage.toFixed(2).replace("-", "−");
     const node = GW.element("span", { class: `advantage ${sign}`, title: "advantage" }, shown);
     node.style.setProperty("--strength", `${Math.round(strength * 100)}%`);
     return node;
@@ -139,10 +139,10 @@
       "details", { class: `sibling${matches ? "" : " faded"}` },
       GW.element("summary", {}, advantage(r), outcome(r), GW.element("span", { class: "brief" }, ...marked(brief, w.text)), GW.element("span", { class: "length" }, `${r.length ?? "?"} tok`)),
     );
-    const fill = () => {
-      if (row.open && row.children.length === 1) row.append(GW.element("div", { class: "body" }, completion(r, w), reason(r), facts(r)));
+    row.fill = () => {
+      if (row.children.length === 1) row.append(GW.element("div", { class: "body" }, completion(r, w), reason(r), facts(r)));
     };
-    row.addEventListener("toggle", fill);
+    row.addEventListener("toggle", row.fill);
     return row;
   }
 
@@ -153,7 +153,7 @@
     const all = GW.element("button", { type: "button", class: "open-all" }, "open all");
     all.addEventListener("click", () => {
       const open = rows.some((row) => !row.open);
-      rows.forEach((row) => (row.open = open));
+      rows.forEach((row) => { row.fill(); row.open = open; });
       all.textContent = open ? "close all" : "open all";
     });
     return GW.element(
@@ -185,6 +185,7 @@
     const shown = items.slice(state.page * size, (state.page + 1) * size);
     const set = new Set(matching);
     const list = find("rollout-list");
+    list.setAttribute("aria-busy", "false");
     list.replaceChildren(...shown.map((item) => (inGroups ? groupCard(item, w, set) : singleCard(item, w))));
     if (!shown.length) list.append(GW.element("p", { class: "notice" }, "No rollout fits. Reset the filters to see all."));
     const number = (n) => n.toLocaleString("en");
@@ -203,10 +204,14 @@
     find("count").scrollIntoView({ block: "start" });
   }
 
-  const again = () => { state.page = 0; render(); };
   let waiting = 0;
-  find("filters").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(again, 120); });
-  find("filters").addEventListener("reset", () => setTimeout(again));
+  function again(delay) {
+    find("rollout-list").setAttribute("aria-busy", "true");
+    clearTimeout(waiting);
+    waiting = setTimeout(() => { state.page = 0; render(); }, delay);
+  }
+  find("filters").addEventListener("input", () => again(120)); // not at every key of a fast typist
+  find("filters").addEventListener("reset", () => again(0)); // the fields are reset after this event
   find("filters").addEventListener("submit", (event) => event.preventDefault());
   find("previous").addEventListener("click", () => turn(-1));
   find("next").addEventListener("click", () => turn(1));

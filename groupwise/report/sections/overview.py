@@ -52,8 +52,10 @@ def story(run: Run) -> str:
     if not (isinstance(group, int) and isinstance(batch, int) and group > 0):
         return f"{model}{families}."
     per_update = f"{words.plural(batch // group, 'prompt')} \u00d7 {words.plural(group, 'completion')} an update"
-    done = words.plural(run.steps_done or int(run.summary.get("steps", 0)), "update")
-    return f"{model}, trained by reinforcement{families}: {done}, {per_update}."
+    done = run.steps_done or int(run.summary.get("steps", 0))
+    open_end = not run.finished and run.steps_asked > done
+    updates = f"{words.count(done)} of {run.steps_asked:,} updates" if open_end else words.plural(done, "update")
+    return f"{model}, trained by reinforcement{families}: {updates}, {per_update}."
 
 
 def terms(run: Run) -> str:
