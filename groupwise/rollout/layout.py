@@ -28,9 +28,7 @@ class Layout:
         """
         whole = cls(prompt_of_row)
         size = -(-len(prompt_of_row) // len(whole._grid))
-        prompts, line = torch.unique(
-            torch.stack([prompt_of_row, whole._place // size]), dim=1, return_inverse=True
-        )
+        prompts, line = torch.unique(torch.stack([prompt_of_row, whole._place // size]), dim=1, return_inverse=True)
         return cls(line), prompts[0]
 
     def keep(self, rows: Tensor) -> tuple[Layout, Tensor]:

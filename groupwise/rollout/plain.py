@@ -55,9 +55,7 @@ class PlainDecoder:
     def step(self, tokens: Tensor) -> Tensor:
         """Logits [B, V] after one more token a row [B]."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=-1)
-        logits = forward(
-            self._model, tokens[:, None], self._positions[:, None], self._cache, attention_mask=self._mask
-        )
+        logits = forward(self._model, tokens[:, None], self._positions[:, None], self._cache, attention_mask=self._mask)
         self._positions = self._positions + 1
         return logits
 

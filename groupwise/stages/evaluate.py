@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from groupwise.config import EvalConfig, Recipe, RewardConfig
@@ -129,7 +130,9 @@ def evaluate_command(model: str, recipe: Recipe, run_dir: Path | None) -> dict[s
 def table(result: Mapping[str, Any]) -> Table:
     """The result for a terminal."""
     powers = [k for k in _powers(int(result["samples"])) if k > 1]
-    out = Table(title=f"{result['model']}: {result['prompts']} held-out prompts, seed {result['seed']}")
+    out = Table(
+        title=f"{result['model']}: {result['prompts']} held-out prompts, seed {result['seed']}", box=SIMPLE_HEAD
+    )
     for heading in ("task", "domain"):
         out.add_column(heading)
     for heading in ("pass@1", "95 % interval", *(f"pass@{k}" for k in powers)):

@@ -48,10 +48,10 @@ def test_marks_stand_where_the_interval_lies_beyond_zero() -> None:
 
 def test_rows_hold_rates_and_gains_with_their_intervals() -> None:
     data = summary(up=(0.2, 0.1), down=(-0.2, 0.1))
-    for words in ("40.0%", "60.0%", "+20.0", "+10.0 to +30.0"):
+    for words in ("40.0%", "60.0%", "+20.0", "(10 to 30)"):
         assert words in line(data, "up ")
     assert "\u221220.0" in line(data, "down")
-    assert "38.0 to 42.0" in line(data, "all tasks")
+    assert "(38 to 42)" in line(data, "all tasks")
 
 
 def test_the_largest_gain_comes_first_and_the_mean_last() -> None:
