@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicSlidingWindowLayer
 
 from groupwise.rollout.layout import Layout
 from groupwise.rollout.plain import Prefix
@@ -15,22 +15,21 @@ from groupwise.rollout.plain import Prefix
 BLOCK = 32  # own tokens by which the buffers grow
 
 
-class GroupedCache(Cache):  # type: ignore[misc]
+class GroupedCache(Cache):
     """What B rows that go on from P prompts have cached; the layout says which row reads which prompt."""
 
     def __init__(self, prefix: Prefix, prompt_of_row: Tensor) -> None:
         device = prefix.mask.device.type
-        first: DynamicLayer = prefix.cache.layers[0]
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else first.values.dtype
-        self.layout, chosen = Layout.of(prompt_of_row)
-        rows = len(prompt_of_row)
-        super().__init__(layers=[GroupedLayer(layer, chosen, rows, dtype) for layer in prefix.cache.layers])
-        windows = {layer.window for layer in self.layers}
+        read = prefix.cache.layers
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else read[0].values.dtype
+        self.layout, lines = Layout.of(prompt_of_row)
+        self._layers = [GroupedLayer(layer, lines, len(prompt_of_row), dtype) for layer in read]
+        super().__init__(layers=[*self._layers])
+        windows = {layer.window for layer in self._layers}
         self._views = {window: View(prefix.mask[prompt_of_row], window) for window in windows}
 
     def layer(self, index: int) -> GroupedLayer:
-        layer: GroupedLayer = self.layers[index]
-        return layer
+        return self._layers[index]
 
     def bias(self, layer: GroupedLayer) -> Tensor:
         """[B, 1, 1, L + C] float32, to be added to the scores of a prompt's and a row's own tokens: 0 or -inf."""
@@ -38,29 +37,32 @@ class GroupedCache(Cache):  # type: ignore[misc]
 
     def advance(self) -> None:
         """Make room for one more token a row."""
-        for part in (*self.layers, *self._views.values()):
-            part.advance()
+        for layer in self._layers:
+            layer.advance()
+        for view in self._views.values():
+            view.advance()
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only; prompts without rows leave."""
         self.layout, lines = self.layout.keep(rows)
-        for layer in self.layers:
+        for layer in self._layers:
             layer.keep(rows, lines)
         for view in self._views.values():
             view.keep(rows)
 
 
-class GroupedLayer(CacheLayerMixin):  # type: ignore[misc]
+class GroupedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer, with H key heads of size D. L: the prompts' length, of a sliding window only the last of it."""
 
-    def __init__(self, read: DynamicLayer, chosen: Tensor, rows: int, dtype: torch.dtype) -> None:
-        super().__init__()
+    def __init__(self, read: Any, lines: Tensor, rows: int, dtype: torch.dtype) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
         self.window: int | None = read.sliding_window if isinstance(read, DynamicSlidingWindowLayer) else None
-        self.prompt_keys: Tensor = read.keys[chosen].to(dtype)  # [P, H, L, D]
-        self.prompt_values: Tensor = read.values[chosen].to(dtype)
+        self.prompt_keys: Tensor = read.keys[lines].to(dtype)  # [P, H, L, D]
+        self.prompt_values: Tensor = read.values[lines].to(dtype)
         self.keys: Tensor = _empty_like(self.prompt_keys, rows)  # [B, H, C, D], C a multiple of BLOCK
         self.values: Tensor = _empty_like(self.prompt_values, rows)
-        self._prompt, self._own = read.get_seq_length(), 0
+        self._prompt: int = read.get_seq_length()
+        self._own = 0
         self.is_initialized = True
 
     def advance(self) -> None:

@@ -10,7 +10,7 @@ from groupwise.types import Prompt, UserError
 
 
 def encode(prompts: Iterable[Prompt], tokenizer: Any) -> list[Prompt]:
-    """The same prompts with `token_ids` filled: one user turn of the chat template, or the raw text where there is none."""
+    """The same prompts with `token_ids` filled: a user turn in the chat template, or raw text where there is none."""
     as_ids = _with_template if getattr(tokenizer, "chat_template", None) else _without_template
     return [replace(prompt, token_ids=as_ids(prompt.text, tokenizer)) for prompt in prompts]
 
@@ -37,10 +37,11 @@ def _with_template(text: str, tokenizer: Any) -> tuple[int, ...]:
 def _without_template(text: str, tokenizer: Any) -> tuple[int, ...]:
     """The text's ids behind the bos that the tokenizer would add; an eos that it would add has no place in a prompt."""
     plain: Sequence[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    bos = getattr(tokenizer, "bos_token_id", None)
     special: Sequence[int] = tokenizer(text)["input_ids"]
-    adds_bos = bos is not None and len(special) > len(plain) and special[0] == bos
-    return (bos, *plain) if adds_bos else tuple(plain)
+    bos: int | None = getattr(tokenizer, "bos_token_id", None)
+    if bos is not None and len(special) > len(plain) and special[0] == bos:
+        return (bos, *plain)
+    return tuple(plain)
 
 
 def _as_ids(ids: int | Sequence[int] | None) -> Sequence[int]:

@@ -29,7 +29,7 @@ ATTENTION = "groupwise_decode"
 ORDINARY = (DynamicLayer, DynamicSlidingWindowLayer)  # layers that see all of the past, or a window of it
 
 
-class Unsupported(Exception):
+class UnsupportedError(Exception):
     """The model does with its keys and values what `attend` cannot know."""
 
 
@@ -74,7 +74,7 @@ def supports(model: nn.Module, prefix: Prefix) -> bool:
     prompts = torch.arange(len(prefix.mask), device=prefix.mask.device)
     try:
         GroupedDecoder(model, prefix, prompts).step(torch.zeros_like(prompts))
-    except Unsupported:
+    except UnsupportedError:
         return False
     return True
 
@@ -97,7 +97,7 @@ def attend(
     """
     layer, layout = groupwise_cache.layer(module.layer_idx), groupwise_cache.layout  # type: ignore[arg-type]
     if key is not layer.keys or value is not layer.values or attention_mask is not None or position_bias is not None:
-        raise Unsupported(type(module).__name__)
+        raise UnsupportedError(type(module).__name__)
     B, heads, _, D = query.shape
     R = heads // key.shape[1]
     query = query.to(key.dtype).view(B, -1, R, D)
@@ -106,7 +106,7 @@ def attend(
     scores = torch.cat([layout.by_row(on_prompt, R), on_own], dim=-1)
     scores = torch.add(groupwise_cache.bias(layer), scores, alpha=D**-0.5 if scaling is None else scaling)
     weights = scores.softmax(dim=-1).to(value.dtype)
-    on_prompt, on_own = weights.split([layer.prompt_keys.shape[2], key.shape[2]], dim=-1)
+    on_prompt, on_own = weights.tensor_split([layer.prompt_keys.shape[2]], dim=-1)
     out = layout.by_row(layout.by_prompt(on_prompt) @ layer.prompt_values, R) + on_own @ value
     return out.view(B, 1, heads, -1), None
 

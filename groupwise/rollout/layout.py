@@ -41,6 +41,7 @@ class Layout:
         heads = torch.arange(x.shape[1], device=x.device)[None, :, None]
         return x[self._grid, heads].flatten(2, 3)
 
-    def by_row(self, x: Tensor, R: int) -> Tensor:
-        """[P, H, G * R, E] -> [B, H, R, E]."""
-        return x.unflatten(2, (-1, R)).transpose(1, 2)[self._line, self._place]
+    def by_row(self, x: Tensor, repeats: int) -> Tensor:
+        """[P, H, G * R, E] -> [B, H, R, E], R = `repeats`."""
+        P, H, _, E = x.shape
+        return x.view(P, H, -1, repeats, E).transpose(1, 2)[self._line, self._place]

@@ -76,7 +76,7 @@ class LocalEngine:
                 decoder.keep(stay)
             logits = decoder.step(wave.last())
 
-    def _decoder(self, prefix: Prefix) -> type[GroupedDecoder] | type[PlainDecoder]:
+    def _decoder(self, prefix: Prefix) -> type[GroupedDecoder | PlainDecoder]:
         if self._grouped is None:
             self._grouped = supports(self.model, prefix)
         return GroupedDecoder if self._grouped else PlainDecoder

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
 
 class Prefix(NamedTuple):
@@ -27,21 +28,28 @@ def read(model: nn.Module, prompts: list[tuple[int, ...]], device: torch.device)
         tokens[i, width - len(prompt) :] = torch.tensor(prompt)
         mask[i, width - len(prompt) :] = 1
     tokens, mask = tokens.to(device), mask.to(device)
-    cache = DynamicCache(config=model.config)
+    config: Any = model.config
+    past = DynamicCache(config=config)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    return Prefix(cache, mask, forward(model, tokens, positions, cache, attention_mask=mask))
+    return Prefix(past, mask, forward(model, tokens, positions, past, attention_mask=mask))
 
 
-def forward(model: nn.Module, tokens: Tensor, positions: Tensor, cache: Any, **inputs: Any) -> Tensor:
+def forward(model: nn.Module, tokens: Tensor, positions: Tensor, past: Any, **inputs: Any) -> Tensor:
     """Logits [B, V] of the last of the tokens [B, T]."""
-    accepted = inspect.signature(model.forward).parameters
+    accepted = _inputs(type(next((m for m in model.modules() if isinstance(m, PreTrainedModel)), model)))
     if "position_ids" in accepted:  # models that count from the mask do not take it
         inputs["position_ids"] = positions
     if "logits_to_keep" in accepted:
         inputs["logits_to_keep"] = 1
-    out = model(input_ids=tokens, past_key_values=cache, use_cache=True, **inputs)
+    out = model(input_ids=tokens, past_key_values=past, use_cache=True, **inputs)
     logits: Tensor = out.logits[:, -1]
     return logits
+
+
+@cache
+def _inputs(kind: type[Any]) -> frozenset[str]:
+    """What a model takes by name; wrappers such as PEFT's pass on whatever they are given."""
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 class PlainDecoder:

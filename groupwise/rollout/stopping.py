@@ -32,7 +32,7 @@ class StopStrings:
         return known
 
     def completed(self, token_ids: Sequence[int]) -> bool:
-        """Whether the last of these tokens completes a stop string: a short tail is decoded, all of it only on a find."""
+        """Whether the last token completes a stop string: decodes a short tail, and all of it only after a find."""
         return self._found(token_ids[-self._tail :]) and self._found(token_ids)
 
     def cut(self, text: str) -> str:

@@ -30,7 +30,8 @@ ENVIRONMENT = {
 }
 PATIENCE = 900.0  # seconds that a small run may take on a machine that has other things to do
 
-# Twice the same family, at different difficulties, so that there are two tasks; updates of 16 rollouts.
+# Twice the same family, at different difficulties, so that there are two tasks; updates of 16 rollouts. A random model
+# is as often right before as after, but a vowel ends a completion: lengths show the least difference between models.
 RECIPE: dict[str, Any] = {
     "steps": 6,
     "threads": 1,
@@ -40,9 +41,9 @@ RECIPE: dict[str, Any] = {
         {"name": "hard", "family": "chain_sum"},
     ],
     "rewards": "digits",
-    "rollout": {"group_size": 4, "batch_size": 16, "max_tokens": 8},
+    "rollout": {"group_size": 4, "batch_size": 16, "max_tokens": 12, "stop": list("aeiouAEIOU")},
     "update": {"learning_rate": 3e-3, "epochs": 2, "minibatches": 2},
-    "eval": {"prompts": 4},
+    "eval": {"prompts": 8},
     "checkpoint": {"every": 2},
 }
 # Updates have four optimizer steps; every second update is saved, every third is followed by an evaluation.

@@ -82,6 +82,13 @@ def collector(mark: Mark, size: int = 1000, **options: Any) -> tuple[Collector, 
     return Collector(config, 0, Mixture([Counting(size)], [1.0], 0), Letters(), engine, marker), engine
 
 
+def with_context(context: int) -> Collector:
+    """Of the numbers up to 19999, one token a digit."""
+    marker: Any = Marker(by_key)
+    config = RolloutConfig(group_size=2, batch_size=8, max_tokens=8)
+    return Collector(config, 0, Mixture([Counting(20_000)], [1.0], 0), Letters(), Parrot(), marker, context)
+
+
 def collect(made: Collector) -> Collected:
     """As Trainer.step does it."""
     collected = Collected()
@@ -212,6 +219,25 @@ def test_the_overlong_penalty_is_a_reward_of_its_own() -> None:
 def test_without_a_penalty_no_reward_is_added(overlong: str) -> None:
     collected = collect(collector(by_key, overlong=overlong)[0])
     assert all(rollout.rewards.keys() == {"marks"} for rollout in collected.kept)
+
+
+def test_prompts_that_do_not_fit_are_skipped_and_counted() -> None:
+    made = with_context(12)  # 8 of them for the completion, so that 9999 is the last number that fits
+    made.load_state({**made.state(), "mixture": {"drawn": [9998], "cursors": [9998]}})
+    assert [prompt.text for prompt in made.draw(2)] == ["9998", "9999"]
+    made.load_state({**made.state(), "mixture": {"drawn": [19_998], "cursors": [19_998]}})
+    assert [prompt.text for prompt in made.draw(3)] == ["0", "1", "2"]  # after 19998 and 19999 the numbers start anew
+    assert made.skipped == 2
+    again = with_context(12)
+    again.load_state(made.state())
+    assert again.skipped == 2
+
+
+def test_when_no_prompt_fits_the_run_gives_up() -> None:
+    with pytest.raises(
+        UserError, match=r"1\d\d\d prompts in a row are longer than the 0 tokens that .* leaves of the model"
+    ):
+        with_context(8).draw(4)
 
 
 def test_a_restored_collector_goes_on_as_the_first_one() -> None:

@@ -128,8 +128,8 @@ def kl_of(model: Path, record: dict[str, Any], said: list[int], trainer: Trainer
 
 
 def test_k1_is_a_reward_of_its_own(tiny: Path, tmp_path: Path) -> None:
-    exactly = {"learning_rate": 3e-3, "epochs": 2, "minibatches": 2, "dtype": "float32"}
-    trainer = train_inside(tmp_path / "run", tiny, digits, loss={"beta": 0.5, "kl": "k1"}, update=exactly)
+    exactly: dict[str, Any] = {"update": {"dtype": "float32"}, "rollout": {"stop": []}}
+    trainer = train_inside(tmp_path / "run", tiny, digits, loss={"beta": 0.5, "kl": "k1"}, **exactly)
     rows = [trainer.step() for _ in range(2)]
     assert rows[0]["reward/kl/mean"] == pytest.approx(0, abs=1e-4)  # the policy still is the reference
     moved = 0
@@ -163,7 +163,7 @@ def test_an_overlong_penalty_is_a_reward_of_its_own(tiny: Path, tmp_path: Path) 
     penalties = []
     for record in records(trainer, 1):
         named = json.loads(record["rewards"])
-        assert named["overlong"] == min(0.0, (8 - 4 - record["length"]) / 4)
+        assert named["overlong"] == min(0.0, (12 - 4 - record["length"]) / 4)
         assert record["reward"] == pytest.approx(named["marks"] + named["overlong"])
         penalties.append(named["overlong"])
     assert row["reward/overlong/mean"] == pytest.approx(sum(penalties) / 16)

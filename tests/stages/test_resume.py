@@ -17,7 +17,7 @@ from .runs import PLAIN, Warm, differences, finished, outcome, resumed, rows, su
 # Where a run may be when it is killed, in an order in which one run can meet them all: (place, call, when).
 PLACES = {
     "evaluated, nothing saved yet": ("groupwise.stages.grpo:Trainer.evaluate", 1, "after"),
-    "in the very first checkpoint": ("os:fsync", 1, "before"),
+    "half-way through the very first checkpoint": ("torch.serialization:_save", 1, "after"),
     "generating update 2": ("groupwise.rollout.local:LocalEngine.generate", 3, "after"),
     "in the second epoch of update 1": ("torch.optim:AdamW.step", 3, "after"),
     "rollouts on disk, row not": ("groupwise.stages.grpo:write_rollouts", 2, "after"),

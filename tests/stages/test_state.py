@@ -85,7 +85,7 @@ def test_dropout_is_off(tmp_path: Path) -> None:
     for seed in (1, 2):
         disturb(seed)
         every += steps(train_inside(tmp_path / str(seed), model, digits), 1)
-    assert every[0]["policy/mismatch"] < 1e-4
+    assert every[0]["policy/mismatch"] < 1e-3  # dropout would make it a hundred times as much
     assert differences(*every) == []
 
 

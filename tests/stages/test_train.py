@@ -28,7 +28,7 @@ REWARDS = [
     {"name": "digits", "function": "stage_rewards:digits", "weight": 2.0, "deadline": 60.0},
     {"name": "accuracy", "deadline": 60.0},
 ]
-SECTIONS: dict[str, Any] = {"rewards": REWARDS, "eval": {"every": 4}, "rollout": {"max_tokens": 12}}
+SECTIONS: dict[str, Any] = {"rewards": REWARDS, "eval": {"every": 4}, "rollout": {"max_tokens": 16}}
 
 
 class Whole:
@@ -48,11 +48,11 @@ def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 def test_it_prints_progress_and_the_comparison(whole: Whole) -> None:
     out = whole.ended.out
-    assert re.search(r"^before 8/8 ", out, re.MULTILINE)
+    assert re.search(r"^before 16/16 ", out, re.MULTILINE)
     assert re.search(r"^update 6/6  reward -?\d\.\d+  accuracy 0.0%  [\d,]+ tokens/s$", out, re.MULTILINE)
     for family in ("easy", "hard"):
         assert re.search(rf"\b{family}\b.*0\.0 ?%.*0\.0 ?%", out)
-    assert re.search(r"^96 rollouts, 1,\d+ tokens in \d+ s of training; 0 rollouts dropped.$", out, re.MULTILINE)
+    assert re.search(r"^96 rollouts, [\d,]+ tokens in \d+ s of training; 0 rollouts dropped.$", out, re.MULTILINE)
     assert "model   runs/r/model" in out
     assert "report  runs/r/report.html" in out
     assert "Traceback" not in whole.ended.err
@@ -105,7 +105,7 @@ def test_rollouts(whole: Whole) -> None:
             named = json.loads(record["rewards"])
             assert record["reward"] == pytest.approx(2 * named["digits"] + named["accuracy"])
             assert named["digits"] == digits(None, record["completion"])  # type: ignore[arg-type]
-            assert 1 <= record["length"] <= 12
+            assert 1 <= record["length"] <= 16
             assert record["dropped"] is None
             assert record["logprob_mean"] < 0
     by_group: dict[tuple[int, int], list[float]] = {}
@@ -168,7 +168,7 @@ def test_eval_repeats_it_in_the_model_s_own_type_too(warm: Warm, write: Write, t
     source = tiny_model(tmp_path / "float32")
     AutoModelForCausalLM.from_pretrained(source).to(torch.bfloat16).save_pretrained(tmp_path / "small")
     AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path / "small")
-    write(tmp_path, model=tmp_path / "small", steps=2, eval={"prompts": 16})
+    write(tmp_path, model=tmp_path / "small", steps=2)
     ended = warm.run(tmp_path, "train", "r.yaml")
     assert ended.code == 0, ended.err
     saved = load_file(tmp_path / "runs" / "r" / "model" / "model.safetensors")
