@@ -36,7 +36,8 @@ def read(model: nn.Module, prompts: list[tuple[int, ...]], device: torch.device)
 
 def forward(model: nn.Module, tokens: Tensor, positions: Tensor, past: Any, **inputs: Any) -> Tensor:
     """Logits [B, V] of the last of the tokens [B, T]."""
-    accepted = _inputs(type(next((m for m in model.modules() if isinstance(m, PreTrainedModel)), model)))
+    inner: Any = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), model)
+    accepted = _inputs(type(inner))
     if "position_ids" in accepted:  # models that count from the mask do not take it
         inputs["position_ids"] = positions
     if "logits_to_keep" in accepted:

@@ -80,7 +80,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise UserError("log.tensorboard: tensorboard is missing; pip install 'groupwise[tensorboard]'") from None
-        self._writer = SummaryWriter(str(run / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(run / "tensorboard"))
 
     @staticmethod
     def wanted(log: LogConfig) -> bool:
@@ -88,10 +88,10 @@ class TensorBoard:
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         for name, value in row.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class _Project:

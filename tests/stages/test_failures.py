@@ -128,7 +128,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a prompt longer than the context": (
         {"model": lambda folder: tiny_model(folder, context=48)},
-        r"a prompt of \d+ tokens and max_tokens 12 need \d+ positions, but the model has 48 .*",
+        r"the longest prompt has \d+ tokens and max_tokens is \d+: together more than the 48 positions of the model",
     ),
     "a run below a file": ({"run": {"dir": "r.yaml/run"}}, r"run.dir: r.yaml/run cannot be written: Not a directory"),
 }
