@@ -36,8 +36,8 @@ def read(model: nn.Module, prompts: list[tuple[int, ...]], device: torch.device)
 
 def forward(model: nn.Module, tokens: Tensor, positions: Tensor, past: Any, **inputs: Any) -> Tensor:
     """Logits [B, V] of the last of the tokens [B, T]."""
-    inner: Any = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), model)
-    accepted = _inputs(type(inner))
+    kind: Any = type(next((m for m in model.modules() if isinstance(m, PreTrainedModel)), model))
+    accepted = _inputs(kind)
     if "position_ids" in accepted:  # models that count from the mask do not take it
         inputs["position_ids"] = positions
     if "logits_to_keep" in accepted:
@@ -48,7 +48,7 @@ def forward(model: nn.Module, tokens: Tensor, positions: Tensor, past: Any, **in
 
 
 @cache
-def _inputs(kind: type[Any]) -> frozenset[str]:
+def _inputs(kind: Any) -> frozenset[str]:
     """What a model takes by name; wrappers such as PEFT's pass on whatever they are given."""
     return frozenset(inspect.signature(kind.forward).parameters)
 

@@ -1,0 +1,117 @@
+"""Tiny random models of several architectures, a word tokenizer, and what completions are checked against."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoModelForCausalLM,
+    DeepseekV3Config,
+    Gemma2Config,
+    Gemma3TextConfig,
+    LlamaConfig,
+    MixtralConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
+
+from groupwise.rollout.local import LocalEngine
+from groupwise.types import Completion, Prompt
+
+SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
+VOCABULARY = 48  # tokens, the special ones included
+EOS = 2
+SHAPE: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": EOS,
+}
+WINDOW = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+LATENT = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8}
+CONFIGS: dict[str, Any] = {
+    "llama": lambda: LlamaConfig(**SHAPE),
+    "qwen3": lambda: Qwen3Config(**SHAPE),
+    "gemma3": lambda: Gemma3TextConfig(**SHAPE, **WINDOW),  # sliding window
+    "mixtral": lambda: MixtralConfig(**SHAPE, num_local_experts=4),  # mixture of experts
+    "gemma2": lambda: Gemma2Config(**SHAPE, **WINDOW),  # caps its scores, so it attends eagerly
+    "deepseek": lambda: DeepseekV3Config(  # caches latents, not keys and values
+        **{k: v for k, v in SHAPE.items() if k not in ("num_key_value_heads", "head_dim")},
+        **LATENT,
+        first_k_dense_replace=2,
+    ),
+}
+GROUPED = {"llama", "qwen3", "gemma3", "mixtral"}  # what the grouped decoder can do
+
+
+def tiny(kind: str) -> Any:
+    """A model in evaluation mode whose next token depends clearly on what it has read."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind]()).eval()
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.ndim > 1:
+                weights.normal_(0, 0.15)
+    return model
+
+
+def word_tokenizer(*, template: str | None = None, adds_bos: bool = False, **special: str) -> Any:
+    """Words w4, w5, ... and special tokens; `special` may override or add tokens, e.g. eos_token=None."""
+    words = SPECIAL + [f"w{i}" for i in range(len(SPECIAL), VOCABULARY)]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if adds_bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", EOS)]
+        )
+    names = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"} | special
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{k: v for k, v in names.items() if v})
+    fast.chat_template = template
+    return fast
+
+
+def some_prompts(count: int = 5, copies: Sequence[int] = (3, 1, 2), seed: int = 0) -> list[Prompt]:
+    """`count` different prompts of 2 to 11 tokens; the copies of each stand together, in the numbers of `copies`."""
+    draw = random.Random(seed)
+    prompts = [
+        Prompt(
+            id=str(i),
+            task="t",
+            domain="d",
+            text="",
+            token_ids=tuple(draw.randrange(len(SPECIAL), VOCABULARY) for _ in range(draw.randint(2, 11))),
+        )
+        for i in range(count)
+    ]
+    return [prompt for i, prompt in enumerate(prompts) for _ in range(copies[i % len(copies)])]
+
+
+def engine(kind: str = "llama", *, ends: Sequence[int] = (EOS,), **options: Any) -> LocalEngine:
+    """An engine on a tiny model that ends completions at `ends`."""
+    model = tiny(kind)
+    model.generation_config.eos_token_id = list(ends)
+    return LocalEngine(model, word_tokenizer(), **options)
+
+
+def forced(model: Any, prompt: Prompt, completion: Completion, temperature: float = 1.0) -> torch.Tensor:
+    """Log-probs [T] of the completion under one plain forward pass over prompt and completion."""
+    ids = torch.tensor([prompt.token_ids + completion.token_ids])
+    start = len(prompt.token_ids)
+    with torch.no_grad():
+        scores = torch.log_softmax(model(input_ids=ids, use_cache=False).logits / temperature, dim=-1)
+    return scores[0, start - 1 : -1].gather(-1, ids[0, start:, None])[:, 0]
+
+
+def tokens(completions: Sequence[Completion]) -> list[tuple[int, ...]]:
+    return [c.token_ids for c in completions]

@@ -1,0 +1,245 @@
+"""The local engine says what transformers would say, with the log-probs a plain forward pass gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from groupwise.types import Completion, Engine, Prompt, Sampling, UserError
+
+from .cases import CONFIGS, EOS, GROUPED, VOCABULARY, engine, forced, some_prompts, tiny, tokens
+
+SOME = some_prompts()
+KEYS = list(range(100, 100 + len(SOME)))
+ENDS = (EOS, 11, 17, 23, 31)  # completions of all lengths
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_log_probs_are_those_of_a_plain_forward_pass(kind: str, grouped: bool) -> None:
+    local = engine(kind, ends=ENDS, grouped=grouped)
+    completions = local.generate(SOME, KEYS, Sampling(max_tokens=40, temperature=0.7))
+    assert len({len(c.token_ids) for c in completions}) > 4  # rows left the batch at different times
+    assert local._grouped == (grouped and kind in GROUPED)
+    for prompt, completion in zip(SOME, completions, strict=True):
+        expected = forced(local.model, prompt, completion, temperature=0.7)
+        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
+def test_the_likeliest_tokens_are_those_of_generate(kind: str) -> None:
+    local = engine(kind, ends=ENDS)
+    completions = local.generate(SOME, KEYS, Sampling(max_tokens=30, top_k=1))
+    for prompt, completion in zip(SOME, completions, strict=True):
+        ids = torch.tensor([prompt.token_ids])
+        said = local.model.generate(  # type: ignore[operator]
+            input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=30
+        )
+        assert completion.token_ids == tuple(said[0, ids.shape[1] :].tolist())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.8}, {"top_k": 7, "temperature": 1.5}], ids=str)
+def test_a_row_does_not_depend_on_its_batch(kind: str, options: dict[str, Any]) -> None:
+    sampling = Sampling(max_tokens=25, **options)
+    whole = tokens(engine(kind, ends=ENDS).generate(SOME, KEYS, sampling))
+    backwards = engine(kind, ends=ENDS).generate(SOME[::-1], KEYS[::-1], sampling)
+    assert tokens(backwards)[::-1] == whole
+    for budget in ({"max_batch_rows": 1}, {"max_batch_rows": 3}, {"max_batch_tokens": 90}, {"grouped": False}):
+        assert tokens(engine(kind, ends=ENDS, **budget).generate(SOME, KEYS, sampling)) == whole
+
+
+def test_batch_size_hardly_ever_changes_a_completion() -> None:
+    prompts = some_prompts(50, copies=(4,))
+    sampling, keys = Sampling(max_tokens=12), range(len(prompts))
+    large = tokens(engine(ends=ENDS).generate(prompts, keys, sampling))
+    small = tokens(engine(ends=ENDS, max_batch_rows=16).generate(prompts, keys, sampling))
+    assert sum(a == b for a, b in zip(large, small, strict=True)) >= 0.99 * len(prompts)
+
+
+def test_seeds_and_keys_fix_and_change_what_is_drawn() -> None:
+    local = engine()
+    first = local.generate(SOME, KEYS, Sampling(max_tokens=9, seed=1))
+    assert local.generate(SOME, KEYS, Sampling(max_tokens=9, seed=1)) == first
+    assert tokens(local.generate(SOME, KEYS, Sampling(max_tokens=9, seed=2))) != tokens(first)
+    assert tokens(local.generate(SOME, range(len(SOME)), Sampling(max_tokens=9, seed=1))) != tokens(first)
+    same, other = local.generate([SOME[0]] * 3, [5, 6, 5], Sampling(max_tokens=9))[1:]
+    assert same.token_ids != other.token_ids
+    assert len(set(tokens(local.generate([SOME[0]] * 3, [5, 5, 5], Sampling(max_tokens=9))))) == 1
+
+
+def test_draws_follow_the_models_distribution() -> None:
+    # Pearson's statistic by hand: first tokens of many rows of one prompt
+    local, many = engine(), 3000
+    completions = local.generate([SOME[0]] * many, range(many), Sampling(max_tokens=1, top_k=5))
+    with torch.no_grad():
+        logits = local.model(input_ids=torch.tensor([SOME[0].token_ids])).logits[0, -1]
+    ranked, order = logits.topk(5)
+    expected = ranked.softmax(-1) * many
+    counts = torch.bincount(torch.tensor([c.token_ids[0] for c in completions]), minlength=VOCABULARY)
+    assert int(counts[order].sum()) == many
+    assert float(((counts[order] - expected) ** 2 / expected).sum()) < 23.5  # the 1 - 1e-4 quantile, 4 degrees
+
+
+def check_end(completion: Completion, max_tokens: int, ends: tuple[int, ...]) -> None:
+    inside = [t in ends for t in completion.token_ids]
+    assert not any(inside[:-1])
+    assert completion.finish_reason == ("stop" if inside[-1] else "length")
+    assert len(completion.token_ids) == max_tokens or inside[-1]
+    assert len(completion.logprobs) == len(completion.token_ids) <= max_tokens
+    said = completion.token_ids[: -1 if inside[-1] else None]
+    assert completion.text == " ".join(f"w{t}" for t in said if t > 3)  # neither special nor end tokens
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2, 33])
+def test_completions_end_at_any_end_token_or_at_the_limit(max_tokens: int) -> None:
+    completions = engine(ends=ENDS).generate(SOME, KEYS, Sampling(max_tokens=max_tokens))
+    for completion in completions:
+        check_end(completion, max_tokens, ENDS)
+    if max_tokens == 33:
+        assert len({c.token_ids[-1] for c in completions} & set(ENDS)) > 1
+
+
+def test_stop_strings_cut_the_text_and_keep_the_tokens() -> None:
+    local = engine(ends=ENDS)
+    free = local.generate(SOME, KEYS, Sampling(max_tokens=30))
+    words = max((c.text.split() for c in free), key=len)
+    stop = (f"{words[2]} {words[3]}", words[12])
+    stopped = local.generate(SOME, KEYS, Sampling(max_tokens=30, stop=stop))
+    cut = 0
+    for before, after in zip(free, stopped, strict=True):
+        ids = before.token_ids
+        texts = [local.tokenizer.decode(ids[:n], skip_special_tokens=True) for n in range(1, len(ids) + 1)]
+        end = next((n for n, text in enumerate(texts, 1) if any(s in text for s in stop)), None)
+        if end is None:
+            assert (after.token_ids, after.text) == (ids, before.text)
+        else:
+            cut += 1
+            assert after.token_ids == ids[:end]
+            assert after.logprobs == pytest.approx(before.logprobs[:end], abs=1e-5)
+            assert after.finish_reason == "stop"
+            assert after.text == texts[end - 1][: min(at for s in stop if (at := texts[end - 1].find(s)) >= 0)]
+    assert cut > 1
+
+
+def test_the_policy_version_is_stamped() -> None:
+    local: Engine = engine()
+    assert local.generate(SOME[:1], [0], Sampling(max_tokens=2))[0].policy_version == 0
+    local.take_weights([], 7)
+    assert {c.policy_version for c in local.generate(SOME, KEYS, Sampling(max_tokens=2))} == {7}
+
+
+@pytest.mark.parametrize("outer", [False, True], ids=["", "inside autocast"])
+def test_weights_changed_in_place_are_seen(outer: bool) -> None:
+    local = engine(compute_dtype=torch.bfloat16)
+    sampling = Sampling(max_tokens=8)
+    with torch.autocast("cpu", torch.bfloat16, enabled=outer):
+        before = local.generate(SOME, KEYS, sampling)
+        with torch.no_grad():
+            for weights in local.model.parameters():
+                weights.mul_(1.5)
+        assert local.generate(SOME, KEYS, sampling) != before
+        # and nothing that was cast without a graph is left for the learner
+        local.model(input_ids=torch.tensor([SOME[0].token_ids])).logits.sum().backward()
+    assert all(weights.grad is not None for weights in local.model.parameters())
+
+
+def test_bfloat16_is_near_float32() -> None:
+    local = engine(ends=ENDS, compute_dtype=torch.bfloat16)
+    for prompt, completion in zip(SOME, local.generate(SOME, KEYS, Sampling(max_tokens=20)), strict=True):
+        expected = forced(local.model, prompt, completion)
+        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=0.1, rtol=0)
+    assert {weights.dtype for weights in local.model.parameters()} == {torch.float32}
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    local = engine()
+    model: Any = local.model
+    model.train()
+    model.model.layers[0].eval()
+    flags = [module.training for module in model.modules()]
+    local.generate(SOME, KEYS, Sampling(max_tokens=3))
+    assert [module.training for module in model.modules()] == flags
+    assert model.config._attn_implementation == "sdpa"
+    assert all(weights.grad is None for weights in model.parameters())
+    with pytest.raises(UserError):
+        local.generate(SOME, KEYS, Sampling(max_tokens=99))
+    assert [module.training for module in model.modules()] == flags
+
+
+def test_dropout_is_off_and_no_graph_is_kept() -> None:
+    local = engine()
+    model: Any = local.model
+    seen: list[tuple[bool, bool]] = []
+    model.lm_head.register_forward_hook(lambda m, _, out: seen.append((m.training, out.requires_grad)))
+    model.train()
+    local.generate(SOME, KEYS, Sampling(max_tokens=3))
+    assert set(seen) == {(False, False)}
+
+
+def test_equal_prompts_are_read_once() -> None:
+    local = engine()
+    read: list[tuple[int, ...]] = []
+    embed: Any = local.model.get_input_embeddings()  # type: ignore[operator]
+    local.generate(SOME[:1], [0], Sampling(max_tokens=1))  # the engine tries its decoder once
+    embed.register_forward_hook(lambda _, args, out: read.append(tuple(args[0].shape)))
+    local.generate(SOME + SOME, range(2 * len(SOME)), Sampling(max_tokens=2))
+    different = {prompt.token_ids for prompt in SOME}
+    assert read == [(len(different), max(map(len, different))), (2 * len(SOME), 1)]
+
+
+def test_finished_rows_leave() -> None:
+    local = engine(ends=ENDS)
+    sizes: list[int] = []
+    completions = local.generate(SOME, KEYS, Sampling(max_tokens=30))
+    local.model.register_forward_hook(lambda *_: sizes.append(0))
+    embed: Any = local.model.get_input_embeddings()  # type: ignore[operator]
+    embed.register_forward_hook(lambda _, args, out: sizes.append(len(args[0])))
+    assert local.generate(SOME, KEYS, Sampling(max_tokens=30)) == completions
+    steps = [size for size in sizes if size][1:]
+    assert len(steps) == max(len(c.token_ids) for c in completions) - 1
+    for t, size in enumerate(steps, 1):
+        running = sum(len(c.token_ids) > t for c in completions)
+        assert running <= size < running / 0.75 + 1
+
+
+def test_nothing_to_generate() -> None:
+    assert engine().generate([], [], Sampling(max_tokens=4)) == []
+
+
+def prompt_of(length: int) -> Prompt:
+    return Prompt(id=f"p{length}", task="t", domain="d", text="", token_ids=tuple(range(4, 4 + length)))
+
+
+def test_prompt_and_completion_must_fit_the_context() -> None:
+    local = engine()
+    assert len(local.generate([prompt_of(24)], [0], Sampling(max_tokens=40, top_k=1))) == 1
+    with pytest.raises(UserError, match=r"\b24 tokens.*\b41\b.*\b64 positions"):
+        local.generate([prompt_of(3), prompt_of(24)], [0, 1], Sampling(max_tokens=41))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"max_tokens": 0}, {"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}],
+    ids=str,
+)
+def test_impossible_sampling(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="max_tokens"):
+        engine().generate(SOME, KEYS, Sampling(**({"max_tokens": 3} | wrong)))
+
+
+def test_wrong_calls() -> None:
+    local = engine()
+    with pytest.raises(ValueError, match="12 keys"):
+        local.generate(SOME[:2], range(12), Sampling(max_tokens=3))
+    with pytest.raises(ValueError, match="'p0' has no token_ids"):
+        local.generate([prompt_of(0)], [0], Sampling(max_tokens=3))
+    with pytest.raises(ValueError, match="max_batch_rows"):
+        engine(max_batch_rows=0)
+
+
+def test_tiny_models_are_repeatable() -> None:
+    first, second = tiny("llama"), tiny("llama")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
