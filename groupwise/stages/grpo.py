@@ -117,6 +117,7 @@ def loop(trainer: Trainer, interrupt: Interrupt) -> None:
                 reward=row["reward/mean"],
                 accuracy=row["accuracy"],
                 tokens_per_second=row["tokens/per_second"],
+                **({"dropped": dropped} if (dropped := trainer.totals.values["dropped"]) else {}),
             )
             if recipe.eval.every and trainer.steps_done % recipe.eval.every == 0:
                 held_out = trainer.evaluate("evaluate")
