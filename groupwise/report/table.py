@@ -12,6 +12,7 @@ from rich.text import Text
 from groupwise.report.gains import Gain, Rate, by_task, overall
 from groupwise.report.words import MINUS, points
 
+EN_DASH, TO = "\u2013", " to "
 MARKS = {"gain": ("\u2713", "green"), "loss": ("\u25bc", "red"), "level": ("", ""), "unknown": ("", "")}
 
 
@@ -38,7 +39,7 @@ def _cells(row: Gain) -> tuple[Text, Text, Text, Text, Text]:
     mark, colour = MARKS[row.verdict]
     gain = Text(points(row.change.value), style=colour) if row.change else Text("\u2013")
     if row.change and row.change.interval:
-        gain.append(f" ({_whole(row.change.interval)})", style="dim")
+        gain.append(f" ({_whole(row.change.interval, ' to ')})", style="dim")
     return Text(row.name), _rate(row.before), _rate(row.after), gain, Text(mark, style=colour)
 
 
@@ -46,9 +47,9 @@ def _rate(rate: Rate | None) -> Text:
     if rate is None:
         return Text("\u2013")
     text = Text(f"{rate.value:.1%}")
-    return text.append(f" ({_whole(rate.interval)})", style="dim") if rate.interval else text
+    return text.append(f" ({_whole(rate.interval, EN_DASH)})", style="dim") if rate.interval else text
 
 
-def _whole(interval: tuple[float, float]) -> str:
-    """(.42, .469) -> 42 to 47: so that the table fits a terminal of 80 columns."""
-    return " to ".join(f"{end * 100:.0f}".replace("-", MINUS) for end in interval)
+def _whole(interval: tuple[float, float], between: str) -> str:
+    """(.42, .469) -> 42 to 47: no decimals, so that the table fits a terminal of 80 columns."""
+    return between.join(f"{end * 100:.0f}".replace("-", MINUS) for end in interval)

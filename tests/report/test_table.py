@@ -51,7 +51,7 @@ def test_rows_hold_rates_and_gains_with_their_intervals() -> None:
     for words in ("40.0%", "60.0%", "+20.0", "(10 to 30)"):
         assert words in line(data, "up ")
     assert "\u221220.0" in line(data, "down")
-    assert "(38 to 42)" in line(data, "all tasks")
+    assert "(38\u201342)" in line(data, "all tasks")
 
 
 def test_the_largest_gain_comes_first_and_the_mean_last() -> None:
