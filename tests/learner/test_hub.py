@@ -36,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub = self.server
         assert isinstance(hub, Hub)
-        hub.asked += 1
+        hub.asked += "someone/model" in self.path  # threads of earlier tests may still ask for others
         body = b'{"id": "someone/model", "siblings": [], "tags": []}'
         self.send_response(hub.status)
         for name, value in hub.headers.items():

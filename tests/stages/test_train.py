@@ -168,7 +168,14 @@ def test_eval_repeats_it_in_the_model_s_own_type_too(warm: Warm, write: Write, t
     source = tiny_model(tmp_path / "float32")
     AutoModelForCausalLM.from_pretrained(source).to(torch.bfloat16).save_pretrained(tmp_path / "small")
     AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path / "small")
-    write(tmp_path, model=tmp_path / "small", steps=2)
+    write(
+        tmp_path,
+        model=tmp_path / "small",
+        steps=2,
+        tasks=[{"name": "chain_sum"}],
+        eval={"prompts": 48},
+        update={"learning_rate": 0.05},  # far enough for the rounding to change what is said
+    )
     ended = warm.run(tmp_path, "train", "r.yaml")
     assert ended.code == 0, ended.err
     saved = load_file(tmp_path / "runs" / "r" / "model" / "model.safetensors")

@@ -36,6 +36,7 @@ IMPORTS = (
 
 def main() -> None:
     """Read a request a line; answer with the child's process id, or with the exit status of the one waited for."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with it ignored
     for module in IMPORTS:
         importlib.import_module(module)
     print("ready", flush=True)
