@@ -96,7 +96,7 @@ def _bound_caches() -> None:
     By default they keep 1024 each, and micro-batches have ever new shapes. Read at the first product.
     """
     for name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-        os.environ.setdefault(name, "256")
+        os.environ.setdefault(name, "64")
 
 
 def _load(source: str) -> Policy:

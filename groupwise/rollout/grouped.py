@@ -26,6 +26,7 @@ from groupwise.rollout.cache import GroupedCache
 from groupwise.rollout.plain import Prefix, forward
 
 ATTENTION = "groupwise_decode"
+PECULIAR = ("position_bias", "softcap", "s_aux")  # arguments that change the scores
 ORDINARY = (DynamicLayer, DynamicSlidingWindowLayer)  # layers that see all of the past, or a window of it
 
 
@@ -86,21 +87,23 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    groupwise_cache: GroupedCache,
+    groupwise_cache: GroupedCache | None = None,
     scaling: float | None = None,
-    position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one new token a row: query [B, heads, 1, D], own key and value [B, H, C, D] -> [B, 1, heads, D].
 
     R = heads / H query heads share a key head. Softmax is float32, as in transformers' own.
     """
+    if groupwise_cache is None:
+        raise UnsupportedError(f"{type(module).__name__} does not pass on the arguments of its model")
     layer, layout = groupwise_cache.layer(module.layer_idx), groupwise_cache.layout  # type: ignore[arg-type]
-    if key is not layer.keys or value is not layer.values or attention_mask is not None or position_bias is not None:
-        raise UnsupportedError(type(module).__name__)
+    as_cached = key is layer.keys and value is layer.values
+    if not as_cached or attention_mask is not None or any(kwargs.get(name) is not None for name in PECULIAR):
+        raise UnsupportedError(f"{type(module).__name__} attends in a way of its own")
     B, heads, _, D = query.shape
     R = heads // key.shape[1]
-    query = query.to(key.dtype).view(B, -1, R, D)
+    query = query.to(key.dtype).reshape(B, -1, R, D)
     on_prompt = layout.by_prompt(query) @ layer.prompt_keys.transpose(-1, -2)
     on_own = query @ key.transpose(-1, -2)
     scores = torch.cat([layout.by_row(on_prompt, R), on_own], dim=-1)
@@ -108,7 +111,7 @@ def attend(
     weights = scores.softmax(dim=-1).to(value.dtype)
     on_prompt, on_own = weights.tensor_split([layer.prompt_keys.shape[2]], dim=-1)
     out = layout.by_row(layout.by_prompt(on_prompt) @ layer.prompt_values, R) + on_own @ value
-    return out.view(B, 1, heads, -1), None
+    return out.reshape(B, 1, heads, -1), None
 
 
 AttentionInterface.register(ATTENTION, attend)
