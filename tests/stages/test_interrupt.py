@@ -76,9 +76,12 @@ def test_a_real_signal_to_the_real_command(write: Write, tmp_path: Path) -> None
     with subprocess.Popen(
         words, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        wait_for(lambda: rows(tmp_path / "runs" / "r") or process.poll() is not None)
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=PATIENCE)
+        try:
+            wait_for(lambda: rows(tmp_path / "runs" / "r") or process.poll() is not None)
+            process.send_signal(signal.SIGTERM)
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()  # if it is still there
     assert process.returncode == 130, err
     done = rows(tmp_path / "runs" / "r")[-1]["step"]
     assert f"Saved after update {done}" in out

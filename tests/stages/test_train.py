@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny import tiny_model
 
+import groupwise
 from groupwise.config import Recipe
 from groupwise.recipes import load_recipe
 
@@ -85,6 +86,13 @@ def test_metrics(whole: Whole) -> None:
     assert [row["rollouts/total"] for row in found] == [16, 32, 48, 64, 80, 96]
     assert [row["step"] for row in found if "eval/pass@1" in row] == [4]
     assert {"eval/easy/pass@1", "eval/hard/pass@1"} <= set(found[3])
+
+
+def test_every_metric_is_in_the_handbook(whole: Whole) -> None:
+    text = (Path(groupwise.__file__).parents[1] / "docs" / "metrics.md").read_text()
+    explained = set(re.findall(r"`([a-z]+[a-zA-Z_/@0-9]*)`", text))
+    names = {re.sub(r"\b(digits|easy|hard|(?<=/)accuracy)\b", "NAME", name) for row in rows(whole.run) for name in row}
+    assert names <= explained
 
 
 def test_rollouts(whole: Whole) -> None:

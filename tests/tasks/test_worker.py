@@ -80,7 +80,7 @@ def test_names_must_differ_and_exist() -> None:
         ("1 / 0", "new_reward:f cannot be imported: ZeroDivisionError: division by zero"),
         ("raise SystemExit(1)", "new_reward:f cannot be imported: SystemExit: 1"),
         ("import os; os._exit(9)", r"a reward worker did not start: died (exit code 9) while loading reward 'r'"),
-        ("while True: pass", r"a reward worker did not start: timeout after 1 s while loading reward 'r'"),
+        ("while True: pass", r"a reward worker did not start: timeout after 5 s while loading reward 'r'"),
     ],
 )
 def test_a_module_that_cannot_be_imported(
@@ -88,7 +88,7 @@ def test_a_module_that_cannot_be_imported(
 ) -> None:
     (tmp_path / "new_reward.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(pool, "START_DEADLINE", 1.0)
+    monkeypatch.setattr(pool, "START_DEADLINE", 5.0)  # a busy machine loads its libraries in seconds
     config = RewardConfig(name="r", function="new_reward:f")
     with Scorer([], [config]) as scorer, pytest.raises(UserError) as error:
         scorer.score(rollouts(["a"]))
