@@ -100,6 +100,13 @@ class AdvantageConfig(Section):
     scale: Literal["none", "group", "batch"] | None = None
     """Divide by the standard deviation of the prompt's group or the batch; default: the estimator's own."""
 
+    @model_validator(mode="after")
+    def _scale_fits(self) -> AdvantageConfig:
+        # where a prompt's rewards are all equal, `global` still has advantages and their deviation is 0
+        if self.kind == "global" and self.scale == "group":
+            raise ValueError("scale 'group' does not fit kind 'global'; allowed: none, batch")
+        return self
+
 
 class LossConfig(Section):
     kind: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo", "ppo"] = "dapo"
@@ -129,7 +136,7 @@ class OptimizerConfig(Section):
     """Gradients are clipped to this norm."""
     weight_decay: NonNegative = 0.0
     """Decoupled weight decay, not applied to norms and biases."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     """AdamW's decay rates of the moments."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type; weights and optimizer stay float32. auto: bfloat16 where the machine has it."""
@@ -211,6 +218,11 @@ class Recipe(Section):
             raise ValueError(f"rollout.batch_size {n} is not a multiple of rollout.group_size {g}")
         if n % m:
             raise ValueError(f"rollout.batch_size {n} is not a multiple of update.minibatches {m}")
+        if self.rollout.overlong_buffer > self.rollout.max_tokens:
+            raise ValueError(
+                f"rollout.overlong_buffer {self.rollout.overlong_buffer} is more than rollout.max_tokens "
+                f"{self.rollout.max_tokens}"
+            )
         return self
 
 

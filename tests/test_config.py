@@ -157,6 +157,17 @@ def test_what_is_wrong_in_an_override_is_said_in_one_line(tmp_path: Path, words:
     assert refusal(tmp_path, "seed: 1", *words) == message
 
 
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("advantage: {kind: global, scale: group}", "scale 'group' does not fit kind 'global'; allowed: none, batch"),
+        ("rollout: {max_tokens: 8, overlong_buffer: 9}", "rollout.overlong_buffer 9 is more than rollout.max_tokens 8"),
+    ],
+)
+def test_values_that_do_not_go_together(tmp_path: Path, written: str, message: str) -> None:
+    assert message in refusal(tmp_path, written)
+
+
 def test_an_unknown_style_of_demonstrations_names_those_allowed(tmp_path: Path) -> None:
     message = refusal(tmp_path, "data: [{name: gcd, styles: {neat: 1}}]", kind=SftRecipe)
     assert message.startswith("data[0].styles.neat: 'neat' is not one of 'careful', 'hasty'")
@@ -185,6 +196,7 @@ def test_every_shipped_recipe_loads_and_comes_back_from_its_dump(path: Path, tmp
 
 texts = st.text(max_size=12) | st.sampled_from(["1e5", "no", "null", "~", "1:30", "2026-01-01", " x ", "a: b", "#", ""])
 numbers = st.floats(allow_nan=False, allow_infinity=False)
+rates = st.floats(0, 1, exclude_max=True)
 trees = st.recursive(
     st.none() | st.booleans() | st.integers() | numbers | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -201,7 +213,7 @@ recipes = st.fixed_dictionaries(
         "run": st.fixed_dictionaries({"dir": st.none() | texts, "report": st.booleans()}),
         "rollout": st.fixed_dictionaries({"stop": st.lists(texts), "temperature": st.floats(1e-9, 1e9)}),
         "loss": st.fixed_dictionaries({"clip_low": st.none() | st.floats(0, 1e9), "kl": st.sampled_from(["k1", "k2"])}),
-        "update": st.fixed_dictionaries({"betas": st.tuples(numbers, numbers)}),
+        "update": st.fixed_dictionaries({"betas": st.tuples(rates, rates)}),
     },
 )
 
