@@ -72,7 +72,7 @@ def summarise(rollouts: Sequence[Rollout], config: EvalConfig) -> dict[str, Any]
     lengths = [len(r.completion.token_ids) for r in rollouts]
     result: dict[str, Any] = {
         "pass@1": float(means.mean()),
-        "pass@1_interval": list(mean_interval(means, errors)),
+        "pass@1_interval": [min(1.0, max(0.0, end)) for end in mean_interval(means, errors)],
         "by_task": {task: float(rates.mean()) for task, rates in values.items()},
         "by_task_interval": {task: list(rate_interval(rates)) for task, rates in values.items()},
         "domains": {r.prompt.task: r.prompt.domain for r in rollouts},
