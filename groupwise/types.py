@@ -27,9 +27,13 @@ class Prompt:
     id: str  # stable across runs: a hash of task and text
     task: str  # the task's name in the recipe
     domain: str  # the task's category, e.g. "arithmetic"
-    text: str  # what the user says; a chat template is put around it when it is encoded
+    text: str  # what the user says; of a conversation, its last user message
+    messages: tuple[
+        Mapping[str, str], ...
+    ] = ()  # the conversation so far, each with role and content; or the text alone
+    chat: bool = True  # put the model's chat template around the text when it is encoded; messages always get it
     answer: str | None = None  # the reference answer, where there is one
-    metadata: Mapping[str, Any] = field(default_factory=dict)  # difficulty and whatever the scorer needs
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # difficulty, the data set's columns, what scorers need
     token_ids: tuple[int, ...] = ()  # [T] encoded with the model's template; empty until encoded
 
 

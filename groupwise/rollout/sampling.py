@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from groupwise.types import UserError
+
 GAMMA = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
 MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
@@ -59,7 +61,9 @@ def _invert(probs: Tensor, uniform: Tensor) -> Tensor:
     cumulative = probs.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1]
     if not bool(total.isfinite().all()):
-        raise FloatingPointError("the model's logits are not finite: the policy has diverged")
+        raise UserError(
+            "the model's logits are not finite: the policy has diverged; a lower update.learning_rate may help"
+        )
     target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
 

@@ -99,6 +99,7 @@ class _Project:
 
     module: str
     key: str
+    folder: str | None = None  # the argument that says where it keeps its files
 
     def __init__(self, log: LogConfig, run: Path) -> None:
         from importlib import import_module
@@ -109,7 +110,9 @@ class _Project:
             raise UserError(
                 f"log.{self.key}: {self.module} is missing; pip install 'groupwise[{self.module}]'"
             ) from None
-        self._run = library.init(project=getattr(log, self.key), name=run.name)
+        self._run = library.init(
+            project=getattr(log, self.key), name=run.name, **({self.folder: str(run)} if self.folder else {})
+        )
         self._library = library
 
     @classmethod
@@ -125,6 +128,7 @@ class _Project:
 
 class WeightsAndBiases(_Project):
     module = key = "wandb"
+    folder = "dir"
 
 
 class Trackio(_Project):

@@ -65,8 +65,8 @@ def summarise(rollouts: Sequence[Rollout], config: EvalConfig) -> dict[str, Any]
         prompts = outcomes.setdefault(rollout.prompt.task, {}).setdefault(rollout.prompt.id, [])
         if rollout.dropped is None:
             prompts.append(rollout.reward >= CORRECT)
+    outcomes = {task: prompts for task, prompts in outcomes.items() if any(prompts.values())}
     values = {task: _rates(prompts) for task, prompts in outcomes.items()}
-    values = {task: rates for task, rates in values.items() if len(rates)}
     means = np.array([rates.mean() for rates in values.values()])
     errors = np.array([standard_error(rates) for rates in values.values()])
     lengths = [len(r.completion.token_ids) for r in rollouts]
@@ -88,11 +88,12 @@ def summarise(rollouts: Sequence[Rollout], config: EvalConfig) -> dict[str, Any]
         },
     }
     for k in _powers(config.samples):
-        by_task = {
-            task: float(np.mean([pass_at_k(sum(o), len(o), k) for o in prompts.values() if len(o) >= k]))
+        rates = {
+            task: [pass_at_k(sum(o), len(o), k) for o in prompts.values() if len(o) >= k]
             for task, prompts in outcomes.items()
         }
-        result[f"pass@{k}"] = float(np.mean(list(by_task.values())))
+        by_task = {task: float(np.mean(values)) for task, values in rates.items() if values}
+        result[f"pass@{k}"] = float(np.mean(list(by_task.values()))) if by_task else None
         result[f"by_task_pass@{k}"] = by_task
     return result
 
@@ -138,12 +139,16 @@ def table(result: Mapping[str, Any]) -> Table:
     for heading in ("pass@1", "95 % interval", *(f"pass@{k}" for k in powers)):
         out.add_column(heading, justify="right")
     for task, rate in result["by_task"].items():
-        more = [f"{result[f'by_task_pass@{k}'][task]:.1%}" for k in powers]
+        more = [_percent(result[f"by_task_pass@{k}"].get(task)) for k in powers]
         out.add_row(task, result["domains"][task], f"{rate:.1%}", _span(result["by_task_interval"][task]), *more)
     out.add_section()
-    more = [f"{result[f'pass@{k}']:.1%}" for k in powers]
+    more = [_percent(result[f"pass@{k}"]) for k in powers]
     out.add_row("all", "", f"{result['pass@1']:.1%}", _span(result["pass@1_interval"]), *more, style="bold")
     return out
+
+
+def _percent(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.1%}"
 
 
 def _span(interval: Sequence[float]) -> str:

@@ -1,8 +1,9 @@
 """Tasks from reasoning-gym: any family by name and parameters, with its own scorer and difficulty metadata.
 
-reasoning-gym seeds item i of a data set with `seed + i`, so two data sets whose seeds lie close share items. Here
-every stream starts at its own distant seed, and whether a question is held out depends on its text alone: a training
-stream never shows a question that any evaluation, under any seed, may ask.
+A family makes finite data sets, some of them as whole lists, and seeds item i with `seed + i`, so that data sets whose
+seeds lie close share items. A stream is therefore a chain of small data sets with seeds far apart, and whether a
+question is held out depends on its text alone: a training stream never shows a question that any evaluation, under
+any seed, may ask.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import difflib
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import is_dataclass
+from typing import Any, get_args, get_type_hints
 
 from groupwise.config import TaskConfig
 from groupwise.tasks.rewards import answer_of
 from groupwise.types import Prompt, UserError
 
 HELD_OUT_PERCENT = 10
-_STREAM_SIZE = 2**31  # items a stream may draw; also the distance between the seeds of two streams
+_CHUNK = 256  # items of one data set of a stream
 _PATIENCE = 20_000  # draws without one new question after which a stream counts as exhausted
 
 
@@ -29,20 +31,33 @@ class GymTask:
         self.name = name
         self.family = family
         self._params = dict(params)
-        self._scorer = _create(name, family, self._params, seed=0)
+        self._scorer = self.chunk(0, 0)
         self.domain = str(self._scorer.category)
 
     def stream(self, seed: int, *, held_out: bool, cursor: int = 0) -> GymStream:
         """Prompts of stream `seed` from `cursor`; training and held-out streams are disjoint whatever their seeds."""
-        return GymStream(self, _create(self.name, self.family, self._params, seed * _STREAM_SIZE), held_out, cursor)
+        return GymStream(self, seed, held_out, cursor)
+
+    def chunk(self, seed: int, number: int) -> Any:
+        """The data set that holds items number * _CHUNK and on of stream `seed`."""
+        digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+        return _create(self.name, self.family, self._params, int.from_bytes(digest[:4]) // 2)  # NumPy's seeds: 32 bits
 
     def score(self, prompt: Prompt, completion: str) -> float:
-        """The family's own score in [0, 1] of the text inside the completion's <answer> tags; 0 where there is none."""
+        """The family's own score in [0, 1] of the text inside the completion's <answer> tags; 0 where there is none.
+
+        Some families' scorers raise where an answer is not of the form they expect: that is a wrong answer.
+        """
         answer = answer_of(completion)
         if not answer:
             return 0.0
         entry = {"question": prompt.text, "answer": prompt.answer, "metadata": dict(prompt.metadata)}
-        return float(self._scorer.score_answer(answer, entry))
+        try:
+            return float(self._scorer.score_answer(answer, entry))
+        except MemoryError:  # the worker's trouble, not the answer's
+            raise
+        except Exception:
+            return 0.0
 
 
 class GymStream:
@@ -51,9 +66,10 @@ class GymStream:
     A held-out stream never repeats a question, and ends when the family has no more of them.
     """
 
-    def __init__(self, task: GymTask, source: Any, held_out: bool, cursor: int) -> None:
+    def __init__(self, task: GymTask, seed: int, held_out: bool, cursor: int) -> None:
         self.cursor = cursor  # index of the next item
-        self._task, self._source, self._held_out = task, source, held_out
+        self._task, self._seed, self._held_out = task, seed, held_out
+        self._number, self._chunk = -1, None
         self._seen: set[str] = set()
 
     def __iter__(self) -> GymStream:
@@ -61,8 +77,7 @@ class GymStream:
 
     def __next__(self) -> Prompt:
         for _ in range(_PATIENCE):
-            entry = self._source[self.cursor]
-            self.cursor += 1
+            entry = self._next_entry()
             key = prompt_id(self._task.family, entry["question"])
             if is_held_out(key) is not self._held_out or key in self._seen:
                 continue
@@ -77,6 +92,14 @@ class GymStream:
                 metadata=dict(entry["metadata"]),
             )
         raise StopIteration
+
+    def _next_entry(self) -> dict[str, Any]:
+        number, item = divmod(self.cursor, _CHUNK)
+        if number != self._number:
+            self._number, self._chunk = number, self._task.chunk(self._seed, number)
+        self.cursor += 1
+        entry: dict[str, Any] = self._chunk[item]
+        return entry
 
 
 def prompt_id(family: str, question: str) -> str:
@@ -110,17 +133,18 @@ def _create(name: str, family: str, params: Mapping[str, Any], seed: int) -> Any
         near = difflib.get_close_matches(family, known, n=3) or known[:3]
         raise UserError(f"task {name}: no reasoning-gym family {family!r}; nearest names: {', '.join(near)}")
     try:
-        return reasoning_gym.create_dataset(family, seed=seed, size=_STREAM_SIZE, **_enums(family, params))
+        return reasoning_gym.create_dataset(family, seed=seed, size=_CHUNK, **_typed(family, params))
     except (TypeError, AssertionError, ValueError) as error:
         reason = str(error).replace("\n", " ") or type(error).__name__
         raise UserError(f"task {name}: reasoning-gym refuses params {dict(params)}: {reason}") from None
 
 
-def _enums(family: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Recipes hold plain lists; some families want tuples or members of their own enums."""
+def _typed(family: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Recipes hold plain lists; some families want tuples, members of their own enums or, in lists, dataclasses."""
     from reasoning_gym.factory import DATASETS
 
-    default = DATASETS[family][1]()
+    config = DATASETS[family][1]
+    hints, default = get_type_hints(config), config()
     out: dict[str, Any] = {}
     for key, value in params.items():
         like = getattr(default, key, None)
@@ -129,5 +153,7 @@ def _enums(family: str, params: Mapping[str, Any]) -> dict[str, Any]:
             with suppress(ValueError):
                 value = [kind(v) for v in value] if hasattr(kind, "__members__") else value
             value = type(like)(value)
+        elif isinstance(value, list) and get_args(hints.get(key)) and is_dataclass(part := get_args(hints[key])[0]):
+            value = [part(**entry) for entry in value]
         out[key] = value
     return out

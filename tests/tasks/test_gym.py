@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import resource
+import subprocess
+import sys
 from itertools import islice
 from typing import Any
 
@@ -125,3 +129,45 @@ def test_lists_become_what_the_family_wants() -> None:
     """YAML has neither tuples nor enums."""
     assert prompts(task("complex_arithmetic", operations_weights=[0.5, 0.5, 0, 0]), 0, 1)
     assert prompts(task("syllogism", allow_all=True), 0, 1)
+
+
+EVERY_FAMILY = """
+import json, sys
+from itertools import islice
+from groupwise.config import TaskConfig
+from groupwise.tasks.gym import families, load_task
+
+PARAMS = {"composite": {"datasets": [{"name": "gcd", "weight": 1, "config": {}}]}}  # it is empty unless told otherwise
+ODD = ("nonsense", "[1, 2", "{}", "1 2 3", "x = 1", "-1")
+seen = {}
+for family in families():
+    task = load_task(TaskConfig(name=family, params=PARAMS.get(family, {})))
+    training = list(islice(task.stream(7, held_out=False), 2))
+    held_out = list(islice(task.stream(990, held_out=True), 1))
+    scores = [task.score(prompt, f"<answer>{text}</answer>") for prompt in training for text in (prompt.answer, *ODD)]
+    seen[family] = [len(training), len(held_out), min(scores), max(scores)]
+print(json.dumps(seen))
+"""
+
+
+def test_every_family_of_reasoning_gym_streams_and_scores_in_little_memory() -> None:
+    """Their data sets may be whole lists, their seeds 32 bits wide, and their scorers raise at a malformed answer."""
+    limit = 3 * 2**30
+    run = subprocess.run(
+        [sys.executable, "-c", EVERY_FAMILY],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    seen = json.loads(run.stdout.splitlines()[-1])  # some families print
+    assert len(seen) > 100
+    odd = {name: found for name, found in seen.items() if found[:2] != [2, 1] or not 0 <= found[2] <= found[3] <= 1}
+    assert not odd
+
+
+def test_a_composite_family_takes_the_plain_lists_of_a_recipe() -> None:
+    both = [{"name": "gcd", "weight": 1, "config": {}}, {"name": "lcm", "weight": 1, "config": {}}]
+    (prompt,) = prompts(task("composite", datasets=both), 0, 1)
+    assert task("composite", datasets=both).score(prompt, f"<answer>{prompt.answer}</answer>") == 1

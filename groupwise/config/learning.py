@@ -1,0 +1,84 @@
+"""How advantages become an update of the policy."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from groupwise.config.section import NonNegative, Positive, Section
+
+
+class AdvantageConfig(Section):
+    kind: Literal["grpo", "rloo", "global"] = "rloo"
+    """Estimator of the advantage."""
+    scale: Literal["none", "group", "batch"] | None = None
+    """Divide by the standard deviation of the prompt's group or the batch; default: the estimator's own."""
+
+    @model_validator(mode="after")
+    def _scale_fits(self) -> AdvantageConfig:
+        # where a prompt's rewards are all equal, `global` still has advantages and their deviation is 0
+        if self.kind == "global" and self.scale == "group":
+            raise ValueError("scale 'group' does not fit kind 'global'; allowed: none, batch")
+        return self
+
+
+class LossConfig(Section):
+    kind: Literal["grpo", "dapo", "dr_grpo", "gspo", "cispo", "ppo"] = "dapo"
+    """Policy loss."""
+    clip_low: NonNegative | None = None
+    """The ratio is clipped below at 1 - clip_low; default: the loss's own."""
+    clip_high: NonNegative | None = None
+    """The ratio is clipped above at 1 + clip_high; default: the loss's own."""
+    beta: NonNegative = 0.0
+    """Weight of the KL divergence from the reference policy; 0: no reference is kept."""
+    kl: Literal["k1", "k2", "k3", "k3_corrected"] = "k3"
+    """Estimator of the KL divergence; k1 goes into the reward, the others into the loss."""
+    old: Literal["engine", "learner"] = "engine"
+    """Old log-probs: the engine's, or the learner's, corrected by truncated importance sampling."""
+    importance_cap: Annotated[float, Field(gt=0)] = 2.0
+    """old: learner; the token loss is multiplied by min(old / engine, this)."""
+
+
+class LoraConfig(Section):
+    rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of the adapters; 0: all weights are trained."""
+    alpha: Annotated[float, Field(gt=0)] | None = None
+    """What the adapters add is scaled by alpha / rank; default: twice the rank."""
+    targets: list[str] = []
+    """Names of the layers that get adapters, e.g. q_proj; default: every linear layer but the output head."""
+    merge: bool = True
+    """Export the model with the adapters merged in, beside the adapter; false: `model/` is the adapter alone."""
+
+
+class OptimizerConfig(Section):
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    """Peak learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the rate falls after the warm-up."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Updates over which the rate rises from 0."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay, not applied to norms and biases."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
+    """AdamW's decay rates of the moments."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type; weights and optimizer stay float32. auto: bfloat16 where the machine has it."""
+
+
+class UpdateConfig(OptimizerConfig):
+    epochs: Positive = 1
+    """Passes over each batch of rollouts."""
+    minibatches: Positive = 1
+    """Optimizer steps a pass; batch_size must be a multiple."""
+    micro_tokens: Positive = 8192
+    """Padded tokens of one forward and backward pass; does not change the gradient."""
+    gradient_checkpointing: bool = False
+    """Keep few activations and compute them again in the backward pass: less memory, about a third more time."""
+
+
+class SftUpdateConfig(OptimizerConfig):
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    """Peak learning rate of AdamW."""

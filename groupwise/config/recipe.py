@@ -1,0 +1,82 @@
+"""The recipe: one validated object that says everything about a run. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from groupwise.config.data import RewardConfig, SftDataConfig, TaskConfig
+from groupwise.config.keeping import CheckpointConfig, LogConfig, RunConfig
+from groupwise.config.learning import AdvantageConfig, LoraConfig, LossConfig, SftUpdateConfig, UpdateConfig
+from groupwise.config.rollout import EvalConfig, RolloutConfig
+from groupwise.config.section import Positive, Section
+
+
+class Recipe(Section):
+    """Everything about a GRPO run; every key can be overridden on the command line, e.g. `--loss.beta 0.04`."""
+
+    model: str = "seedling"
+    """`seedling` (embedded), a Hugging Face folder, or a hub id."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Fixes prompts, sampling and everything else that is drawn."""
+    steps: Positive = 100
+    """Updates of the policy."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads; 0: one per core."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policy lives."""
+    tasks: list[TaskConfig] = []
+    """What is trained on."""
+    rewards: list[RewardConfig] = [RewardConfig(name="accuracy")]
+    """Named rewards; their weighted sum is the reward."""
+    run: RunConfig = RunConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    loss: LossConfig = LossConfig()
+    lora: LoraConfig = LoraConfig()
+    update: UpdateConfig = UpdateConfig()
+    eval: EvalConfig = EvalConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _sizes_divide(self) -> Recipe:
+        n, g, m = self.rollout.batch_size, self.rollout.group_size, self.update.minibatches
+        if n % g:
+            raise ValueError(f"rollout.batch_size {n} is not a multiple of rollout.group_size {g}")
+        if n % m:
+            raise ValueError(f"rollout.batch_size {n} is not a multiple of update.minibatches {m}")
+        if self.rollout.overlong_buffer > self.rollout.max_tokens:
+            raise ValueError(
+                f"rollout.overlong_buffer {self.rollout.overlong_buffer} is more than rollout.max_tokens "
+                f"{self.rollout.max_tokens}"
+            )
+        return self
+
+
+class SftRecipe(Section):
+    """Supervised fine-tuning on demonstrations, packed into rows."""
+
+    model: str = "seedling"
+    """`seedling` (embedded), a Hugging Face folder, or a hub id."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Fixes the order and the drawn demonstrations."""
+    steps: Positive = 100
+    """Optimizer steps."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads; 0: one per core."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the policy lives."""
+    data: list[SftDataConfig] = []
+    """Sources of demonstrations, mixed by weight."""
+    length: Positive = 512
+    """Tokens of a packed row; longer demonstrations are dropped and counted."""
+    rows: Positive = 32
+    """Packed rows an optimizer step."""
+    micro_rows: Positive = 8
+    """Rows of one forward and backward pass; fewer need less memory, and the gradient stays the same."""
+    run: RunConfig = RunConfig()
+    update: SftUpdateConfig = SftUpdateConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
