@@ -53,9 +53,9 @@ seedling: setup  ## make the embedded model anew
 # build (torch 2.13.0+cpu) is pinned by its public version, so that the lock holds on machines with another one.
 lock: setup  ## pin what pyproject.toml asks for; UPGRADE=--upgrade takes the newest of everything
 	$(PIP) install --quiet --quiet pip-tools==7.6.2
-	$(COMPILE) --output-file requirements.lock pyproject.toml
+	$(COMPILE) --extra data --extra lora --extra math --output-file requirements.lock pyproject.toml
 	sed -i.bak -E 's/^([^# ]+==[^+ ]+)\+[^ ]+/\1/' requirements.lock && rm requirements.lock.bak
-	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra data --extra lora --extra math --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 	sed -i.bak -E 's/^([^# ]+==[^+ ]+)\+[^ ]+/\1/' requirements-dev.lock && rm requirements-dev.lock.bak
 
 clean:  ## remove .venv, caches and build leftovers; runs/ stays

@@ -6,14 +6,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from groupwise.advantage.hierarchical import hierarchical_advantages
     from groupwise.config import Recipe
     from groupwise.loss import policy_loss
+    from groupwise.report.notebook import Run
+    from groupwise.stages.grpo import Trainer
 
     __version__: str
 
-__all__ = ["Recipe", "__version__", "policy_loss"]
+__all__ = ["Recipe", "Run", "Trainer", "__version__", "hierarchical_advantages", "policy_loss"]
 
-_HOMES = {"Recipe": "groupwise.config", "policy_loss": "groupwise.loss"}
+_HOMES = {
+    "Recipe": "groupwise.config",
+    "Run": "groupwise.report.notebook",
+    "Trainer": "groupwise.stages.grpo",
+    "hierarchical_advantages": "groupwise.advantage.hierarchical",
+    "policy_loss": "groupwise.loss",
+}
 
 
 def __getattr__(name: str) -> Any:

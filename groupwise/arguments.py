@@ -32,7 +32,7 @@ class Parser(ArgumentParser):
 
     def parse(self, words: Sequence[str], known: Iterable[str]) -> Namespace:
         """Parse all words; `known` are the keys to propose in place of an unknown option."""
-        arguments, rest = self.parse_known_args(words)
+        arguments, rest = self.parse_known_intermixed_args(words)
         if not rest:
             return arguments
         word = next((word for word in rest if word.startswith("-")), None)

@@ -36,24 +36,32 @@ def sft(arguments: Namespace, overrides: list[str]) -> None:
 
 
 def evaluate(arguments: Namespace, overrides: list[str]) -> None:
-    """Measure a model on held-out prompts."""
+    """Measure models on held-out prompts, and compare them."""
     asked = {"seed": arguments.seed, "samples": arguments.samples, "prompts": arguments.prompts}
     overrides += [f"--eval.{key}={value}" for key, value in asked.items() if value is not None]
-    model, run = _find_model(arguments.model)
+    found = [_find_model(name) for name in arguments.models]
+    run = next((run for _, run in found if run), None)
     path = arguments.recipe or (_recipe_of(run, "tasks", "needs --recipe to be evaluated") if run else None)
-    recipe = load_recipe(Recipe, path, overrides)
+    recipe, models = load_recipe(Recipe, path, overrides), [model for model, _ in found]
     if not recipe.tasks:
-        raise mistake(f'no tasks to evaluate {model} on; name them with --recipe R or --tasks \'[{{"name": "gcd"}}]\'')
-    from groupwise.stages.evaluate import evaluate_command, table
+        names = ", ".join(models)
+        raise mistake(f'no tasks to evaluate {names} on; name them with --recipe R or --tasks \'[{{"name": "gcd"}}]\'')
+    if not recipe.eval.prompts:
+        raise mistake("eval.prompts is 0: there is nothing to evaluate on; give --prompts N")
+    from groupwise.stages.evaluate import evaluate_command
 
     if arguments.json:
         with contextlib.redirect_stdout(sys.stderr):
-            result = evaluate_command(model, recipe, run)
-        print(json.dumps(result, indent=2))
+            result = evaluate_command(models, recipe)
+        print(json.dumps(result, indent=2, allow_nan=False))
     else:
-        import rich
+        from rich.console import Console
 
-        rich.print(table(evaluate_command(model, recipe, run)))
+        from groupwise.stages.eval_table import tables
+
+        console = Console()
+        for part in tables(evaluate_command(models, recipe), console.width):
+            console.print(part)
 
 
 def report(arguments: Namespace, overrides: list[str]) -> None:
@@ -133,11 +141,15 @@ COMMANDS = {
     ),
     "eval": Command(
         run=evaluate,
-        usage="groupwise eval MODEL_OR_RUN [--recipe RECIPE] [--seed N] [--samples N] [--prompts N]\n"
-        "                      [--json] [--KEY VALUE ...]",
+        usage="groupwise eval MODEL_OR_RUN [MODEL_OR_RUN ...] [--recipe RECIPE] [--seed N]\n"
+        "                      [--samples N] [--prompts N] [--json] [--KEY VALUE ...]",
         arguments={
-            "model": {"metavar": "MODEL_OR_RUN", "help": "a run folder, `seedling`, a model folder or a hub id"},
-            "--recipe": {**_FILE, "help": "what to evaluate on; default: the run's own recipe"},
+            "models": {
+                "metavar": "MODEL_OR_RUN",
+                "nargs": "+",
+                "help": "a run folder, `seedling`, a model folder or a hub id; several are compared with the first",
+            },
+            "--recipe": {**_FILE, "help": "what to evaluate on; default: the recipe of the (first) run"},
             "--seed": {**_COUNT, "help": "chooses the held-out prompts and the sampling (eval.seed)"},
             "--samples": {**_COUNT, "help": "completions a prompt (eval.samples)"},
             "--prompts": {**_COUNT, "help": "held-out prompts a task (eval.prompts)"},

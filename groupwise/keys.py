@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from itertools import groupby
 from textwrap import wrap
 from typing import Any
 
@@ -52,13 +51,19 @@ def keys(kind: type[BaseModel]) -> dict[str, dict[str, Any]]:
 def describe(kind: type[BaseModel], width: int) -> str:
     """Every key with its meaning, default and allowed values, a paragraph a section."""
     rows = keys(kind)
-    # The recipe's own keys come first, then the elements of its lists and its sections.
-    names = sorted(rows, key=lambda name: "." in name)
     paragraphs = []
-    for section, members in groupby(names, key=lambda name: name.rpartition(".")[0]):
+    for section, members in by_section(rows).items():
         title = f"each of {section.removesuffix('[]')}" if section.endswith("[]") else section or "recipe"
         paragraphs.append("\n".join([f"{title}:", *(_row(name, rows[name], width) for name in members)]))
     return "\n\n".join(paragraphs)
+
+
+def by_section(names: Iterable[str]) -> dict[str, list[str]]:
+    """Dotted keys by what stands before their last dot; the recipe's own, under "", come first."""
+    sections: dict[str, list[str]] = {"": []}
+    for name in names:
+        sections.setdefault(name.rpartition(".")[0], []).append(name)
+    return sections
 
 
 def _row(name: str, field: Mapping[str, Any], width: int) -> str:

@@ -1,23 +1,61 @@
-"""Rates, pass@k and their 95 % intervals, clustered by prompt. Pure functions of arrays."""
+"""Rates, pass@k, maj@k and their 95 % intervals, clustered by prompt. Pure functions of arrays."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+from itertools import combinations
 from math import comb, sqrt
 
 import numpy as np
 
-from groupwise.types import Floats
+from groupwise.types import Floats, Ints
 
 Z = 1.959964  # 97.5 % quantile of the normal distribution
+SUBSETS = 1000  # of k among n completions: all of them up to this many, else this many drawn ones
 
 Interval = tuple[float, float]
 
 
 def pass_at_k(correct: int, samples: int, k: int) -> float:
     """Unbiased pass@k from `correct` of `samples` completions (Chen et al., arXiv 2107.03374, eq. 1)."""
+    _check(k, samples)
+    subsets = comb(samples, k)
+    return (subsets - comb(samples - correct, k)) / subsets
+
+
+def majority_at_k(answers: Sequence[str], scores: Floats, k: int) -> float:
+    """maj@k of one prompt from n completions with `answers` [n], scored in [0, 1] by `scores` [n].
+
+    The vote of k completions (self-consistency, Wang et al., arXiv 2203.11171) is for their most frequent answer, and
+    is worth what the completions with that answer score on average; where answers tie, the mean over those that do.
+    The result is the mean over the subsets of k completions, thus unbiased: over all subsets where there are at most
+    SUBSETS, else over as many drawn ones, the same for every prompt. A vote of two is worth as much as one completion.
+
+    >>> majority_at_k(["4", "4", "5"], np.array([1.0, 1.0, 0.0]), 3)
+    1.0
+    """
+    _check(k, len(answers))
+    names, codes = np.unique(np.asarray(answers, dtype=object), return_inverse=True)
+    worth = np.bincount(codes, weights=scores) / np.bincount(codes)  # [A] of each answer
+    drawn = _subsets(len(answers), k)  # [S, k]
+    places = codes[drawn] + len(names) * np.arange(len(drawn))[:, None]
+    votes = np.bincount(places.ravel(), minlength=len(drawn) * len(names)).reshape(len(drawn), len(names))
+    winners = votes == votes.max(axis=1, keepdims=True)
+    return float(((winners @ worth) / winners.sum(axis=1)).mean())
+
+
+@cache
+def _subsets(n: int, k: int) -> Ints:
+    """[S, k] indices below n, different ones in each row."""
+    if comb(n, k) <= SUBSETS:
+        return np.array(list(combinations(range(n), k)))
+    return np.argsort(np.random.default_rng(0).random((SUBSETS, n)), axis=1)[:, :k]
+
+
+def _check(k: int, samples: int) -> None:
     if not 1 <= k <= samples:
         raise ValueError(f"k is {k}; with {samples} samples it must be between 1 and {samples}")
-    return 1.0 - comb(samples - correct, k) / comb(samples, k)
 
 
 def standard_error(values: Floats) -> float:
@@ -38,7 +76,25 @@ def rate_interval(values: Floats) -> Interval:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def mean_interval(means: Floats, errors: Floats) -> Interval:
-    """Normal interval of the equally weighted mean of independent `means` [K] with standard errors `errors` [K]."""
-    half = Z * float(np.sqrt((errors**2).sum())) / len(means)
-    return float(means.mean()) - half, float(means.mean()) + half
+def difference_interval(values: Floats) -> Interval:
+    """Interval of the mean of paired differences [P] in [-1, 1], one a prompt.
+
+    Normal, with two pseudo-pairs added, one without a difference and half a one in each direction (Agresti and Min,
+    Statistics in Medicine 24, 2005): a few prompts that all agree are no proof. For hundreds of prompts they matter
+    little; the interval's centre lies a trifle nearer to 0 than the mean.
+    """
+    size = len(values) + 2
+    centre = float(values.sum()) / size
+    half = Z * sqrt(((float((values**2).sum()) + 1) / size - centre**2) / size)
+    return max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(means: Floats, intervals: Sequence[Interval]) -> Interval:
+    """Interval of the equally weighted mean of independent `means` [K] that have `intervals` [K] of their own.
+
+    The distances to the ends add up in squares (MOVER: Zou and Donner, Statistics in Medicine 27, 2008): with one mean
+    it is that one's interval, and it never leaves the range of the K.
+    """
+    mean, below, above = float(means.mean()), *np.abs(np.array(intervals).T - means)
+    size = len(means)
+    return mean - sqrt(float((below**2).sum())) / size, mean + sqrt(float((above**2).sum())) / size

@@ -34,6 +34,8 @@ class Prompt:
     chat: bool = True  # put the model's chat template around the text when it is encoded; messages always get it
     answer: str | None = None  # the reference answer, where there is one
     metadata: Mapping[str, Any] = field(default_factory=dict)  # difficulty, the data set's columns, what scorers need
+    complexity: float | None = None  # how hard the data say it is, in any unit; None: they do not say
+    embedding: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)  # [E] what it is about
     token_ids: tuple[int, ...] = ()  # [T] encoded with the model's template; empty until encoded
 
 
@@ -66,7 +68,8 @@ class Rollout:
     rewards: dict[str, float] = field(default_factory=dict)  # by name, never overwritten by their sum
     reward: float = float("nan")  # the weighted sum of `rewards`
     advantage: float = 0.0
-    group: int = -1  # index of the group within the update
+    group: int = -1  # index of its prompt within the update
+    path: tuple[int, ...] = ()  # [L] its groups, coarse to fine; ids last as long as the run
     dropped: str | None = None  # why this rollout does not count, e.g. "accuracy: timeout"; None when it counts
 
 
@@ -81,6 +84,16 @@ class Groups:
     def prompt(self) -> Ints:
         """[N] id of each rollout's prompt."""
         return np.asarray(self.levels[:, -1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the batches before this one taught about rewards; it was fixed before this batch's rewards were seen."""
+
+    variances: Floats  # [L + 1] between the groups of each level, coarse to fine, then within a prompt
+    history: tuple[Floats, Floats, Ints] | None = None  # of known prompts: sums [M], counts [M], levels [M, L]
+    ready: bool = False  # whether `variances` may be relied on; until then the baseline is the batch's mean
+    scale: float = 1.0  # running standard deviation of the advantages
 
 
 @dataclass(frozen=True, kw_only=True)

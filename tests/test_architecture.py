@@ -22,6 +22,7 @@ import groupwise
 MOST_LINES = 300
 HEAVY = (
     "optuna",
+    "peft",
     "ray",
     "sentence_transformers",
     "tensorboard",

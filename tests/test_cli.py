@@ -47,8 +47,8 @@ def calls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         (path / "recipe.yaml").write_text(recipe_yaml)
         return path
 
-    def evaluate_command(model: str, recipe: Recipe, run_dir: Path | None) -> dict[str, Any]:
-        seen.update(model=model, recipe=recipe, run=run_dir)
+    def evaluate_command(models: list[str], recipe: Recipe) -> dict[str, Any]:
+        seen.update(models=models, recipe=recipe)
         print("loading the model")
         return {"pass@1": 0.5}
 
@@ -61,7 +61,8 @@ def calls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     room("groupwise.run.folder", create_run=create_run)
     room("groupwise.stages.grpo", train=train)
     room("groupwise.stages.sft", train_sft=train_sft)
-    room("groupwise.stages.evaluate", evaluate_command=evaluate_command, table=lambda result: f"table of {result}")
+    room("groupwise.stages.evaluate", evaluate_command=evaluate_command)
+    room("groupwise.stages.eval_table", tables=lambda result, width: [f"{width} columns of {result}"])
     room("groupwise.report", write_report=lambda run: run / "report.html")
     return SimpleNamespace(seen=seen, room=room)
 
@@ -140,21 +141,36 @@ def test_what_train_refuses(calls: SimpleNamespace, capsys: pytest.CaptureFixtur
 # --- eval ---
 
 
-def test_eval_of_a_run_uses_its_model_and_recipe(calls: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_of_a_run_uses_its_model_and_recipe(
+    calls: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run("runs/demo")
+    monkeypatch.setenv("COLUMNS", "99")
     assert main(["eval", "runs/demo", "--seed", "5", "--samples", "2", "--prompts", "9", "--threads", "1"]) == 0
     recipe = calls.seen["recipe"]
-    assert (calls.seen["model"], calls.seen["run"]) == ("runs/demo/model", Path("runs/demo"))
+    assert calls.seen["models"] == ["runs/demo/model"]
     assert (recipe.eval.seed, recipe.eval.samples, recipe.eval.prompts, recipe.threads) == (5, 2, 9, 1)
     assert (recipe.seed, recipe.steps) == (0, 7)
-    assert "table of {'pass@1': 0.5}" in capsys.readouterr().out
+    assert "99 columns of {'pass@1': 0.5}" in capsys.readouterr().out
 
 
 def test_eval_of_a_model_inside_a_run_uses_the_recipe_beside_it(calls: SimpleNamespace) -> None:
     make_run("runs/demo")
     assert main(["eval", "runs/demo/model"]) == 0
-    assert (calls.seen["model"], calls.seen["run"]) == ("runs/demo/model", Path("runs/demo"))
+    assert calls.seen["models"] == ["runs/demo/model"]
     assert calls.seen["recipe"].steps == 7
+
+
+def test_eval_of_several_models_uses_the_first_run_s_recipe(calls: SimpleNamespace) -> None:
+    make_run("runs/demo")
+    make_run("runs/other", load_recipe(Recipe, Path("demo.yaml"), ["--steps=9"]))
+    for words in (
+        ["--seed", "5", "seedling", "runs/demo", "runs/other"],
+        ["seedling", "--seed=5", "runs/demo", "org/x"],
+    ):
+        assert main(["eval", *words]) == 0
+        names = ["seedling", "runs/demo/model", "runs/other/model" if "runs/other" in words else "org/x"]
+        assert (calls.seen["models"], calls.seen["recipe"].eval.seed, calls.seen["recipe"].steps) == (names, 5, 7)
 
 
 def test_eval_with_another_recipe(calls: SimpleNamespace) -> None:
@@ -170,7 +186,7 @@ def test_eval_of_any_other_model_needs_tasks(
     calls: SimpleNamespace, capsys: pytest.CaptureFixture[str], model: str
 ) -> None:
     assert main(["eval", model, "--recipe", "demo.yaml"]) == 0
-    assert (calls.seen["model"], calls.seen["run"]) == (model, None)
+    assert calls.seen["models"] == [model]
     capsys.readouterr()
     assert refused(capsys, "eval", model) == (
         f'no tasks to evaluate {model} on; name them with --recipe R or --tasks \'[{{"name": "gcd"}}]\''
@@ -193,7 +209,14 @@ def test_what_eval_refuses(calls: SimpleNamespace, capsys: pytest.CaptureFixture
         "eval runs/tund": "no run or model folder runs/tund; did you mean runs/tuned?",
         "eval runs/tuned": "runs/tuned needs --recipe to be evaluated: its recipe has no tasks",
         "eval seedling --seed many": "--seed: invalid int value: 'many'",
-        "eval seedling --recipe demo.yaml --prompts 0": "eval.prompts: 0 is out of range; it must be greater than 0",
+        "eval seedling runs/tuned runs/tund": "no run or model folder runs/tund; did you mean runs/tuned?",
+        "eval seedling org/x": (
+            'no tasks to evaluate seedling, org/x on; name them with --recipe R or --tasks \'[{"name": "gcd"}]\''
+        ),
+        "eval seedling --recipe demo.yaml --prompts 0": (
+            "eval.prompts is 0: there is nothing to evaluate on; give --prompts N"
+        ),
+        "eval seedling --recipe demo.yaml --samples 0": "eval.samples: 0 is out of range; it must be greater than 0",
         "eval seedling --recip demo.yaml": "unknown key --recip; did you mean --recipe?",
     }
     for line, message in cases.items():
@@ -262,7 +285,10 @@ def command(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
         ("trian demo.yaml", "unknown command trian; did you mean train?"),
         ("zzz", "unknown command zzz; commands are train, sft, eval, report"),
         ("train nodemo.yaml", "no recipe file nodemo.yaml; did you mean demo.yaml?"),
-        ("train demo.yaml --advantage.kind rlo", "advantage.kind: 'rlo' is not one of 'grpo', 'rloo' or 'global'"),
+        (
+            "train demo.yaml --rollout.overlong gsp",
+            "rollout.overlong: 'gsp' is not one of 'keep', 'mask' or 'penalise'",
+        ),
     ],
 )
 def test_a_mistake_on_the_real_command_line(folder: Path, line: str, message: str) -> None:

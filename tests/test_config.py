@@ -110,7 +110,7 @@ def test_the_environment_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("tasks: [{weight: 2}]", "tasks[0].name is missing"),
         ("rollout: 5", "rollout: 5 is not a mapping of keys to values"),
         ("tasks: [{name: a, params: {1: 2}}]", "tasks[0].params[1]: 1 is not text"),
-        ("advantage: {kind: rlo}", "advantage.kind: 'rlo' is not one of 'grpo', 'rloo' or 'global'"),
+        ("loss: {kind: gsp}", "loss.kind: 'gsp' is not one of 'grpo', 'dapo', 'dr_grpo', 'gspo', 'cispo' or 'ppo'"),
         ("rollout: {group_size: 7}", "rollout.batch_size 128 is not a multiple of rollout.group_size 7"),
         ("update: {minibatches: 5}", "rollout.batch_size 128 is not a multiple of update.minibatches 5"),
         ("", "x.yaml is empty; a recipe is a mapping of keys to values, e.g. `steps: 100`"),
@@ -236,6 +236,6 @@ def test_every_key_has_a_meaning_and_is_described(kind: type[BaseModel]) -> None
 
 def test_a_description_tells_default_and_allowed_values() -> None:
     text = describe(Recipe, 200)
-    assert "[grpo | rloo | global; default: rloo]" in text
+    assert "[grpo | dapo | dr_grpo | gspo | cispo | ppo; default: dapo]" in text
     assert "[> 0, <= 1; default: 1.0]" in text
     assert "[> 0; default: 0.0001]" in describe(SftRecipe, 200)  # the recipe's own default, not the section's

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
-from math import sqrt
+from math import comb, sqrt
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groupwise.statistics import Z, mean_interval, pass_at_k, rate_interval, standard_error
+from groupwise.statistics import (
+    SUBSETS,
+    Z,
+    difference_interval,
+    majority_at_k,
+    mean_interval,
+    pass_at_k,
+    rate_interval,
+    standard_error,
+)
 
 rates = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=2, max_size=50).map(np.array)
 
@@ -35,6 +45,60 @@ def test_pass_at_k_special_cases() -> None:
 def test_an_impossible_k_is_named(k: int) -> None:
     with pytest.raises(ValueError, match=f"k is {k}; with 8 samples it must be between 1 and 8"):
         pass_at_k(1, 8, k)
+
+
+def vote(answers: list[str], scores: list[float]) -> float:
+    """What the vote of all is worth, by the book."""
+    most = max(Counter(answers).values())
+    winners = [answer for answer, count in Counter(answers).items() if count == most]
+    worth = [np.mean([s for a, s in zip(answers, scores, strict=True) if a == winner]) for winner in winners]
+    return float(np.mean(worth))
+
+
+ballots = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([0.0, 1.0])), min_size=1, max_size=7)
+
+
+@given(ballots)
+def test_a_majority_is_the_mean_over_all_subsets(ballot: list[tuple[str, float]]) -> None:
+    """With scores that the answer alone decides; where one answer is scored in two ways, see below."""
+    answers = [answer for answer, _ in ballot]
+    scores = np.array([float(answer == "a") for answer in answers])
+    for k in range(1, len(ballot) + 1):
+        subsets = combinations(range(len(ballot)), k)
+        expected = np.mean([vote([answers[i] for i in s], [scores[i] for i in s]) for s in subsets])
+        assert majority_at_k(answers, scores, k) == pytest.approx(expected)
+
+
+@given(ballots)
+def test_a_vote_of_two_is_worth_one_completion_and_order_does_not_matter(ballot: list[tuple[str, float]]) -> None:
+    answers, scores = [answer for answer, _ in ballot], np.array([score for _, score in ballot])
+    n = len(ballot)
+    assert majority_at_k(answers, scores, 1) == pytest.approx(scores.mean())
+    if n > 1 and all(len({s for a, s in ballot if a == answer}) == 1 for answer in answers):
+        assert majority_at_k(answers, scores, 2) == pytest.approx(scores.mean())
+    assert majority_at_k(answers, scores, n) == pytest.approx(vote(answers, list(scores)))
+    assert majority_at_k(answers[::-1], scores[::-1], (n + 1) // 2) == pytest.approx(
+        majority_at_k(answers, scores, (n + 1) // 2)
+    )
+
+
+def test_majority_special_cases() -> None:
+    assert majority_at_k(["a", "a", "b"], np.array([1.0, 1.0, 0.0]), 3) == 1
+    assert majority_at_k(["a", "b", "b"], np.array([1.0, 0.0, 0.0]), 3) == 0
+    assert majority_at_k(["a", "b"], np.array([1.0, 0.0]), 2) == 0.5  # a tie
+    assert majority_at_k(["a", "a", "b"], np.array([1.0, 0.0, 0.0]), 3) == 0.5  # the scorer disagrees with itself
+    with pytest.raises(ValueError, match="k is 3; with 2 samples it must be between 1 and 2"):
+        majority_at_k(["a", "b"], np.zeros(2), 3)
+
+
+def test_many_subsets_are_sampled_and_always_the_same() -> None:
+    """Two answers of which one is right in 12 of 20: the vote of 7 is hypergeometric."""
+    answers, scores = ["a"] * 12 + ["b"] * 8, np.array([1.0] * 12 + [0.0] * 8)
+    assert comb(20, 7) > SUBSETS
+    exact = sum(comb(12, i) * comb(8, 7 - i) for i in range(4, 8)) / comb(20, 7)
+    found = majority_at_k(answers, scores, 7)
+    assert found == majority_at_k(answers, scores, 7)
+    assert found == pytest.approx(exact, abs=4 * sqrt(exact * (1 - exact) / SUBSETS))
 
 
 def wilson(rate: float, size: int) -> tuple[float, float]:
@@ -120,7 +184,53 @@ def test_standard_error() -> None:
 
 
 def test_the_mean_of_tasks() -> None:
-    assert mean_interval(np.array([0.3]), np.array([0.1])) == pytest.approx((0.3 - 0.1 * Z, 0.3 + 0.1 * Z))
-    # four tasks with the same error: half the error
-    low, high = mean_interval(np.array([0.2, 0.4, 0.2, 0.4]), np.full(4, 0.1))
-    assert (low, high) == pytest.approx((0.3 - 0.05 * Z, 0.3 + 0.05 * Z))
+    assert mean_interval(np.array([0.3]), [(0.1, 0.4)]) == pytest.approx((0.1, 0.4))
+    # four tasks with intervals of the same width: half of it
+    low, high = mean_interval(np.array([0.2, 0.4, 0.2, 0.4]), [(0.1, 0.3), (0.3, 0.5)] * 2)
+    assert (low, high) == pytest.approx((0.25, 0.35))
+    # nobody was ever right, yet the mean may be above 0
+    low, high = mean_interval(np.zeros(2), [(0.0, 0.1)] * 2)
+    assert (low, high) == pytest.approx((0.0, 0.1 / sqrt(2)))
+
+
+@given(st.lists(rates, min_size=1, max_size=6))
+def test_the_interval_of_a_mean_of_rates_stays_in_its_range(tasks: list[np.ndarray]) -> None:
+    means, intervals = np.array([t.mean() for t in tasks]), [rate_interval(t) for t in tasks]
+    low, high = mean_interval(means, intervals)
+    assert -1e-12 <= low <= means.mean() + 1e-12
+    assert means.mean() - 1e-12 <= high <= 1 + 1e-12
+
+
+differences = st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.25, 1.0]), min_size=1, max_size=50).map(np.array)
+
+
+@given(differences)
+def test_an_interval_of_differences_is_mirrored_with_them(values: np.ndarray) -> None:
+    low, high = difference_interval(values)
+    assert -1 <= low <= values.mean() <= high <= 1
+    assert difference_interval(-values) == pytest.approx((-high, -low))
+
+
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_one_or_two_prompts_prove_nothing(prompts: int) -> None:
+    low, _ = difference_interval(np.ones(prompts))
+    assert low < 0
+
+
+def test_many_prompts_are_as_good_as_normal() -> None:
+    values = np.random.default_rng(0).choice([-1.0, 0.0, 0.0, 1.0, 1.0], 2000)
+    half = Z * values.std() / sqrt(2000)
+    assert difference_interval(values) == pytest.approx((values.mean() - half, values.mean() + half), abs=1e-3)
+
+
+@pytest.mark.parametrize(("prompts", "samples"), [(10, 1), (60, 1), (300, 1), (60, 8)])
+def test_coverage_of_differences(prompts: int, samples: int) -> None:
+    """Before and after on the same prompts of unequal difficulty; the intervals may be too wide, not too narrow."""
+    rng, held = np.random.default_rng(0), 0
+    gain = 0.1
+    for _ in range(1000):
+        difficulty = rng.beta(0.6, 0.9, prompts) * (1 - gain)
+        old, new = (rng.binomial(samples, p) / samples for p in (difficulty, difficulty + gain))
+        low, high = difference_interval(new - old)
+        held += low <= gain <= high
+    assert held / 1000 > 0.935

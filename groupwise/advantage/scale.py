@@ -1,8 +1,9 @@
-"""Divide advantages by a standard deviation of the rewards.
+"""Divide advantages by a standard deviation.
 
     none    A
     group   A / (std of the prompt's rewards + 1e-4)
     batch   A / (std of all rewards + 1e-4)
+    running A / (std of A over past batches): the same number whatever this batch's rewards are
 
 ddof = 1, and the 1e-4, as in TRL's `scale_rewards`; DeepSeekMath's equation has neither. `group` re-weights prompts of
 pass rate p by 1/sqrt(p (1 - p)) (arXiv 2503.20783 calls it the difficulty bias); it is not a matter of the baseline.
@@ -18,12 +19,12 @@ from numpy.typing import ArrayLike
 from groupwise.advantage.inputs import checked, prompts, whole_batch
 from groupwise.types import Floats
 
-Scale = Literal["none", "group", "batch"]
+Scale = Literal["none", "group", "batch", "running"]
 EPSILON = 1e-4  # in units of the reward
 
 
-def scaled(advantages: ArrayLike, rewards: ArrayLike, levels: ArrayLike, scale: str) -> Floats:
-    """advantages [N], rewards [N], levels [N, L] with the prompt id last -> advantages [N].
+def scaled(advantages: ArrayLike, rewards: ArrayLike, levels: ArrayLike, scale: str, running: float = 1.0) -> Floats:
+    """advantages [N], rewards [N], levels [N, L] with the prompt id last, running std of A -> advantages [N].
 
     `group` is meant for advantages that are 0 where the group has no spread; others would be multiplied by 1e4.
     ValueError when `scale` is unknown, shapes differ, N is 0, or a reward is not finite.
@@ -36,5 +37,7 @@ def scaled(advantages: ArrayLike, rewards: ArrayLike, levels: ArrayLike, scale: 
         return result
     if scale not in get_args(Scale):
         raise ValueError(f"unknown scale {scale!r}; allowed: {', '.join(get_args(Scale))}")
+    if scale == "running":
+        return result / running
     groups = prompts(ids) if scale == "group" else whole_batch(ids)
     return result / (groups.std(values) + EPSILON)[groups.index]

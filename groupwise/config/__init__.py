@@ -1,6 +1,7 @@
 """The recipe, section by section. Imports no torch."""
 
 from groupwise.config.data import DataConfig, RewardConfig, SftDataConfig, TaskConfig
+from groupwise.config.grouping import GroupingConfig, WeightsConfig
 from groupwise.config.keeping import CheckpointConfig, LogConfig, RunConfig
 from groupwise.config.learning import (
     AdvantageConfig,
@@ -11,7 +12,7 @@ from groupwise.config.learning import (
     UpdateConfig,
 )
 from groupwise.config.recipe import Recipe, SftRecipe
-from groupwise.config.rollout import EvalConfig, RolloutConfig
+from groupwise.config.rollout import EvalConfig, RolloutConfig, VllmConfig
 from groupwise.config.section import Section
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointConfig",
     "DataConfig",
     "EvalConfig",
+    "GroupingConfig",
     "LogConfig",
     "LoraConfig",
     "LossConfig",
@@ -33,4 +35,6 @@ __all__ = [
     "SftUpdateConfig",
     "TaskConfig",
     "UpdateConfig",
+    "VllmConfig",
+    "WeightsConfig",
 ]

@@ -8,18 +8,33 @@ from pydantic import Field, model_validator
 
 from groupwise.config.section import NonNegative, Positive, Section
 
+SCALES = {
+    "hierarchical": ("running", "none", "batch"),
+    "global": ("none", "batch"),
+    "jspo": ("none", "batch"),
+    "ebpo": ("none", "batch"),
+    "spo": ("none",),
+}
+
 
 class AdvantageConfig(Section):
-    kind: Literal["grpo", "rloo", "global"] = "rloo"
+    kind: Literal["hierarchical", "grpo", "rloo", "global", "jspo", "ebpo", "spo", "group_mean"] = "hierarchical"
     """Estimator of the advantage."""
-    scale: Literal["none", "group", "batch"] | None = None
-    """Divide by the standard deviation of the prompt's group or the batch; default: the estimator's own."""
+    scale: Literal["none", "group", "batch", "running"] | None = None
+    """Divide by the standard deviation of the prompt's rewards, the batch's, past batches'; default: by estimator."""
+    transfer: Literal["none", "kernel", "threshold"] = "none"
+    """hierarchical: what similar groups lend: as fitted (kernel), or .3 x similarity above .6 (threshold)."""
+    history: Annotated[int, Field(ge=0)] = 16384
+    """Prompts whose past rewards are remembered; 0: none."""
 
     @model_validator(mode="after")
     def _scale_fits(self) -> AdvantageConfig:
-        # where a prompt's rewards are all equal, `global` still has advantages and their deviation is 0
-        if self.kind == "global" and self.scale == "group":
-            raise ValueError("scale 'group' does not fit kind 'global'; allowed: none, batch")
+        # where a prompt's rewards are all equal, most still have advantages and their deviation is 0
+        allowed = SCALES.get(self.kind, ("none", "group", "batch"))
+        if self.scale and self.scale not in allowed:
+            raise ValueError(f"scale {self.scale!r} does not fit kind {self.kind!r}; allowed: {', '.join(allowed)}")
+        if self.transfer != "none" and self.kind != "hierarchical":
+            raise ValueError(f"transfer {self.transfer!r} belongs to kind 'hierarchical', not to {self.kind!r}")
         return self
 
 
@@ -46,7 +61,7 @@ class LoraConfig(Section):
     alpha: Annotated[float, Field(gt=0)] | None = None
     """What the adapters add is scaled by alpha / rank; default: twice the rank."""
     targets: list[str] = []
-    """Names of the layers that get adapters, e.g. q_proj; default: every linear layer but the output head."""
+    """Layers that get adapters, e.g. [q_proj]; default: every linear one but the head; fused experts only by name."""
     merge: bool = True
     """Export the model with the adapters merged in, beside the adapter; false: `model/` is the adapter alone."""
 
@@ -65,7 +80,7 @@ class OptimizerConfig(Section):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.95)
     """AdamW's decay rates of the moments."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Compute type; weights and optimizer stay float32. auto: bfloat16 where the machine has it."""
+    """Compute type; weights that are trained stay float32. auto: bfloat16 where the machine has it."""
 
 
 class UpdateConfig(OptimizerConfig):

@@ -7,10 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from groupwise.config.data import RewardConfig, SftDataConfig, TaskConfig
+from groupwise.config.grouping import GroupingConfig
 from groupwise.config.keeping import CheckpointConfig, LogConfig, RunConfig
 from groupwise.config.learning import AdvantageConfig, LoraConfig, LossConfig, SftUpdateConfig, UpdateConfig
 from groupwise.config.rollout import EvalConfig, RolloutConfig
 from groupwise.config.section import Positive, Section
+
+WITHIN_PROMPT = ("grpo", "rloo")  # estimators whose advantages are 0 where a prompt's rewards are all equal
 
 
 class Recipe(Section):
@@ -32,6 +35,7 @@ class Recipe(Section):
     """Named rewards; their weighted sum is the reward."""
     run: RunConfig = RunConfig()
     rollout: RolloutConfig = RolloutConfig()
+    grouping: GroupingConfig = GroupingConfig()
     advantage: AdvantageConfig = AdvantageConfig()
     loss: LossConfig = LossConfig()
     lora: LoraConfig = LoraConfig()
@@ -43,6 +47,12 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _sizes_divide(self) -> Recipe:
         n, g, m = self.rollout.batch_size, self.rollout.group_size, self.update.minibatches
+        if self.rollout.zero_variance != "keep" and self.advantage.kind not in WITHIN_PROMPT:
+            raise ValueError(
+                f"rollout.zero_variance {self.rollout.zero_variance!r} does not fit advantage.kind "
+                f"{self.advantage.kind!r}: under it groups without variance teach too; allowed with "
+                f"{', '.join(WITHIN_PROMPT)}"
+            )
         if n % g:
             raise ValueError(f"rollout.batch_size {n} is not a multiple of rollout.group_size {g}")
         if n % m:
@@ -52,6 +62,13 @@ class Recipe(Section):
                 f"rollout.overlong_buffer {self.rollout.overlong_buffer} is more than rollout.max_tokens "
                 f"{self.rollout.max_tokens}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _other_kernels_need_correction(self) -> Recipe:
+        # what vLLM computes differs from what the learner computes: see docs/vllm.md
+        if self.rollout.engine == "vllm" and "old" not in self.loss.model_fields_set:
+            object.__setattr__(self, "loss", self.loss.model_copy(update={"old": "learner"}))
         return self
 
 

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from groupwise.config.section import Positive, Section
+from groupwise.config.section import Positive, Section, Share
+
+
+class VllmConfig(Section):
+    server: str | None = None
+    """engine vllm: host:port of a running server on this machine; default: the run starts one of its own."""
+    memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of the GPU's memory, or without one of the machine's, for vLLM in a server of the run's own."""
+    deadline: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds that vLLM may take to start, to generate an update's completions, or to take new weights."""
+
+    @field_validator("server")
+    @classmethod
+    def _has_a_port(cls, server: str | None) -> str | None:
+        if server is not None and not re.fullmatch(r"[^:/\s]+:\d{1,5}", server):
+            raise ValueError(f"rollout.vllm.server: {server!r} is not host:port, e.g. 127.0.0.1:8734")
+        return server
 
 
 class RolloutConfig(Section):
     engine: Literal["local", "vllm"] = "local"
-    """What generates: the live model itself, or vLLM (extra `groupwise[vllm]`)."""
+    """What generates: the live model itself, or vLLM (extra `groupwise[vllm]`; default of `loss.old`: learner)."""
+    vllm: VllmConfig = VllmConfig()
     group_size: Positive = 8
     """Completions a prompt (G)."""
     batch_size: Positive = 128
     """Rollouts an update (N); a multiple of group_size."""
+    repeat: Share = 0.15
+    """hierarchical, group_size 1: share of the prompts drawn twice, which alone tell noise from difficulty."""
     max_tokens: Positive = 128
     """Longest completion, in tokens."""
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -39,10 +59,10 @@ class RolloutConfig(Section):
 class EvalConfig(Section):
     every: Annotated[int, Field(ge=0)] = 0
     """Updates between evaluations; 0: only before and after."""
-    prompts: Positive = 300
-    """Held-out prompts a task."""
+    prompts: Annotated[int, Field(ge=0)] = 300
+    """Held-out prompts a task; 0: no evaluation at all."""
     samples: Positive = 1
-    """Completions a prompt."""
+    """Completions a prompt; more than one also gives pass@k and majority votes."""
     seed: Annotated[int, Field(ge=0)] = 990
     """Chooses the held-out prompts and the sampling."""
     temperature: Annotated[float, Field(gt=0)] = 1.0

@@ -61,6 +61,14 @@ def micro_batches(
     return batches
 
 
+def learned_tokens(rollouts: Sequence[Rollout], chosen: Sequence[int], mask_cut: bool) -> torch.Tensor:
+    """[B, C] bool: which tokens of the chosen rollouts' completions are learned, as in `MicroBatch.learned`."""
+    completions = [rollouts[i].completion for i in chosen]
+    cut = [mask_cut and c.finish_reason == "length" for c in completions]
+    lengths = [0 if masked else len(c.token_ids) for c, masked in zip(completions, cut, strict=True)]
+    return torch.arange(max(1, *lengths, 1)) < torch.tensor(lengths)[:, None]
+
+
 def _stack(rollouts: Sequence[Rollout], index: list[int], device: torch.device, mask_cut: bool) -> MicroBatch:
     rows = [rollouts[i] for i in index]
     width = max(len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rows)

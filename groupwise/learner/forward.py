@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from groupwise.learner.batch import MicroBatch
 from groupwise.learner.policy import autocast
+from groupwise.types import UserError
 
 
 def token_logits(
@@ -45,6 +50,25 @@ def completion_logprobs(
     scores = torch.log_softmax(logits / temperature, dim=-1)  # [tokens, V]
     chosen = scores.gather(-1, batch.targets[batch.mask][:, None])[:, 0]
     with torch.no_grad():
-        entropy = -(scores.exp() * scores).sum(-1)
+        entropy = -scores.exp().mul_(scores).sum(-1)  # in place: [tokens, V] is the largest of all tensors
     zeros = torch.zeros(batch.mask.shape, device=chosen.device)
     return zeros.masked_scatter(batch.mask, chosen), zeros.masked_scatter(batch.mask, entropy)
+
+
+def recompute_layers(model: nn.Module) -> None:
+    """From now on keep each layer's input only, and compute the rest again in the backward pass (arXiv 1604.06174).
+
+    transformers has a switch for it, but that works in training mode alone, where dropout would be on. Raises UserError
+    for a model whose layers are not marked as fit for it.
+    """
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise UserError(f"update.gradient_checkpointing: {type(model).__name__} has no layers that can be recomputed")
+    for layer in layers:
+        layer.forward = partial(_recomputed, layer.forward)
+
+
+def _recomputed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():  # generation has nothing to keep, and writes its cache once
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)

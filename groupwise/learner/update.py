@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
 
 from groupwise.config import LossConfig, UpdateConfig
-from groupwise.learner.batch import MicroBatch, micro_batches
-from groupwise.learner.forward import completion_logprobs
+from groupwise.learner import lora
+from groupwise.learner.backoff import within_memory
+from groupwise.learner.batch import MicroBatch, learned_tokens, micro_batches
+from groupwise.learner.forward import completion_logprobs, recompute_layers
+from groupwise.learner.meter import Meter
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.loss import DEFAULT_CLIP, importance_weights, loss_denominator, mismatch, policy_loss, ratio_diagnostics
+from groupwise.run.world import World
 from groupwise.types import Rollout
+
+T = TypeVar("T")
+SHIFT_ROLLOUTS = 16
 
 
 class Fixed(NamedTuple):
@@ -27,7 +34,11 @@ class Fixed(NamedTuple):
 
 
 class Learner:
-    """Owns the policy's weights, the optimizer and the frozen reference; `version` counts updates."""
+    """Owns the policy's weights, the optimizer and the frozen reference; `version` counts updates.
+
+    The reference is a copy of the model or, where only adapters are trained, the model without them. `micro_tokens` is
+    the recipe's until memory runs out; then an optimizer step begins again with half of it.
+    """
 
     def __init__(
         self,
@@ -41,40 +52,80 @@ class Learner:
         mask_cut: bool,
         device: torch.device,
         dtype: torch.dtype,
+        world: World | None = None,
     ) -> None:
+        self._world = world or World()
         self.model, self.version = model, 0
         self.optimizer = build_optimizer(model, update)
-        self._reference = copy.deepcopy(model).eval().requires_grad_(False) if loss.beta > 0 else None
+        copied = loss.beta > 0 and not lora.attached(model)
+        self._copy = copy.deepcopy(model).eval().requires_grad_(False) if copied else None
+        self.micro_tokens = update.micro_tokens
+        if update.gradient_checkpointing:
+            recompute_layers(model)
         self._loss, self._update, self._steps = loss, update, steps
         self._temperature, self._max_tokens, self._mask_cut = temperature, max_tokens, mask_cut
         self._device, self._dtype = device, dtype
         low, high = DEFAULT_CLIP[loss.kind]
-        self._clip_low = low if loss.clip_low is None else loss.clip_low
-        self._clip_high = high if loss.clip_high is None else loss.clip_high
+        self._clip: dict[str, Any] = {
+            "kind": loss.kind,
+            "clip_low": low if loss.clip_low is None else loss.clip_low,
+            "clip_high": high if loss.clip_high is None else loss.clip_high,
+        }
 
     def update(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
         """Improve the policy on these rollouts (with their advantages) and return the update's metrics."""
         rate = learning_rate(self._update, self.version, self._steps)
         if not rollouts:  # every group was discarded: nothing to learn from
             self.version += 1
-            return {"loss": 0.0, "policy/grad_norm": 0.0, "policy/learning_rate": rate}
-        meter = Meter()
-        fixed = self._fixed_logprobs(rollouts)
+            return {"loss": 0.0, "policy/grad_norm": 0.0, **self._settings(rate)}
+        meter, steps = Meter(), Meter()
+        parts = list(_split(len(rollouts), self._update.minibatches))
+        fixed = self._fixed_logprobs(rollouts, [i for part in parts for i in self._world.share(part)])
         for epoch in range(self._update.epochs):
-            for part, chosen in enumerate(_split(len(rollouts), self._update.minibatches)):
-                batches = micro_batches(
-                    rollouts, self._update.micro_tokens, self._device, chosen=chosen, mask_cut=self._mask_cut
-                )
-                loss = self._backward(batches, fixed, meter, first=epoch == part == 0)
+            for number, chosen in enumerate(parts):
+                gradient = partial(self._gradient, rollouts, chosen, fixed, meter, epoch == number == 0)
+                loss, meter = self._within_memory(gradient, rollouts)
+                self._add_gradients()
                 norm = optimizer_step(self.model, self.optimizer, rate, self._update.max_grad_norm)
-                meter.add({"loss": loss, "policy/grad_norm": norm}, 1)
+                steps.add({"loss": sum(self._world.gather([loss])), "policy/grad_norm": norm}, 1)
         self.version += 1
-        return {**meter.means(), "policy/learning_rate": rate}
+        steps.merge(self._world.gather([meter]))
+        return {**steps.results(), **self._settings(rate)}
 
-    def _backward(self, batches: Sequence[MicroBatch], fixed: Fixed, meter: Meter, first: bool) -> float:
-        """Accumulate the gradient of one optimizer step; returns its loss."""
-        # the divisor counts the whole optimizer step, so micro-batches add up to it exactly
-        denominator = sum(loss_denominator(self._loss.kind, b.learned) for b in batches)
+    def _add_gradients(self) -> None:
+        """Sum the gradients of all processes, each of which has learned from its share."""
+        if self._world.size == 1:
+            return
+        for weights in self.model.parameters():
+            if weights.requires_grad:
+                weights.grad = torch.zeros_like(weights) if weights.grad is None else weights.grad
+                self._world.add([weights.grad])
+
+    def _settings(self, rate: float) -> dict[str, float]:
+        return {"policy/learning_rate": rate, "memory/micro_tokens": self.micro_tokens}
+
+    def _within_memory(self, work: Callable[[int], T], rollouts: Sequence[Rollout]) -> T:
+        """`work(micro_tokens)`, begun again with fewer while memory runs out."""
+        longest = max(len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rollouts)
+        result, self.micro_tokens = within_memory(work, self.micro_tokens, longest)
+        return result
+
+    def _gradient(
+        self,
+        rollouts: Sequence[Rollout],
+        chosen: Sequence[int],
+        fixed: Fixed,
+        meter: Meter,
+        first: bool,
+        micro_tokens: int,
+    ) -> tuple[float, Meter]:
+        """Accumulate this process's part of the gradient of one optimizer step, from none; its loss, and the meter."""
+        self.model.zero_grad(set_to_none=True)
+        meter = copy.deepcopy(meter)  # of an attempt that runs out of memory nothing is left
+        mine = self._world.share(chosen)
+        batches = micro_batches(rollouts, micro_tokens, self._device, chosen=mine, mask_cut=self._mask_cut)
+        # the divisor counts the whole optimizer step, so micro-batches and processes add up to it exactly
+        denominator = loss_denominator(self._loss.kind, learned_tokens(rollouts, chosen, self._mask_cut))
         total = 0.0
         for batch in batches:
             logprobs, entropy = completion_logprobs(self.model, batch, self._temperature, self._dtype)
@@ -88,9 +139,7 @@ class Learner:
                 old_logprobs,
                 batch.advantages,
                 batch.learned,
-                kind=self._loss.kind,
-                clip_low=self._clip_low,
-                clip_high=self._clip_high,
+                **self._clip,
                 ref_logprobs=ref_logprobs,
                 beta=0.0 if ref_logprobs is None else self._loss.beta,
                 kl=self._loss.kl,
@@ -101,7 +150,7 @@ class Learner:
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             self._measure(meter, batch, logprobs.detach(), old_logprobs, ref_logprobs, entropy, first)
-        return total
+        return total, meter
 
     def _measure(
         self,
@@ -115,15 +164,7 @@ class Learner:
     ) -> None:
         tokens = int(batch.mask.sum())
         meter.add({"policy/entropy": float(entropy.sum()) / max(1, tokens)}, tokens)
-        clip = ratio_diagnostics(
-            logprobs,
-            old_logprobs,
-            batch.advantages,
-            batch.learned,
-            kind=self._loss.kind,
-            clip_low=self._clip_low,
-            clip_high=self._clip_high,
-        )
+        clip = ratio_diagnostics(logprobs, old_logprobs, batch.advantages, batch.learned, **self._clip)
         meter.add({"policy/clip_fraction": float(clip["clip_fraction"])}, int(batch.learned.sum()))
         meter.largest("policy/ratio_max", float(clip["ratio_max"]))
         if first:  # the weights still are those that generated, so any difference is the engine's
@@ -135,60 +176,64 @@ class Learner:
 
     def reference_kl(self, rollouts: Sequence[Rollout]) -> list[float]:
         """Summed k1 estimate log(pi_old / pi_ref) of each completion [N], in nats, for the penalty in the reward."""
-        assert self._reference is not None, "a reference is kept where loss.beta > 0"
-        frozen = self._logprobs(self._reference, rollouts)
-        return [
-            sum(rollout.completion.logprobs) - float(ref.sum()) for rollout, ref in zip(rollouts, frozen, strict=True)
-        ]
+        mine = self._world.share(range(len(rollouts)))
+        frozen = self._reference_logprobs(rollouts, mine)
+        return self._world.gather([sum(rollouts[i].completion.logprobs) - float(frozen[i].sum()) for i in mine])
 
-    def _fixed_logprobs(self, rollouts: Sequence[Rollout]) -> Fixed:
-        in_loss = self._reference is not None and self._loss.kl != "k1"
+    def shift(self, rollouts: Sequence[Rollout]) -> float:
+        """How far the last update moved the policy: mean |change of log-prob| a token of a few of these rollouts."""
+        few = rollouts[:: max(1, len(rollouts) // SHIFT_ROLLOUTS)]
+        after = self._logprobs(self.model, few, range(len(few)))
+        change = [
+            (new - torch.tensor(r.completion.logprobs, device=new.device)) for new, r in zip(after, few, strict=True)
+        ]
+        return float(torch.cat(change).abs().mean()) if change else 0.0
+
+    def _fixed_logprobs(self, rollouts: Sequence[Rollout], chosen: Sequence[int]) -> Fixed:
+        in_loss = self._loss.beta > 0 and self._loss.kl != "k1"
         return Fixed(
-            old=self._logprobs(self.model, rollouts) if self._loss.old == "learner" else None,
-            reference=self._logprobs(self._reference, rollouts) if self._reference is not None and in_loss else None,
+            old=self._logprobs(self.model, rollouts, chosen) if self._loss.old == "learner" else None,
+            reference=self._reference_logprobs(rollouts, chosen) if in_loss else None,
         )
 
+    def _reference_logprobs(self, rollouts: Sequence[Rollout], chosen: Sequence[int]) -> list[torch.Tensor]:
+        if self._copy is not None:
+            return self._logprobs(self._copy, rollouts, chosen)
+        with lora.switched_off(self.model) as base:
+            return self._logprobs(base, rollouts, chosen)
+
     @torch.no_grad()
-    def _logprobs(self, model: nn.Module, rollouts: Sequence[Rollout]) -> list[torch.Tensor]:
-        """Log-probs of each completion [C_i] under `model`, without gradient, in the order of `rollouts`."""
-        out: list[torch.Tensor] = [torch.empty(0)] * len(rollouts)
-        for batch in micro_batches(rollouts, self._update.micro_tokens, self._device):
-            logprobs, _ = completion_logprobs(model, batch, self._temperature, self._dtype)
-            for row, index in enumerate(batch.index):
-                out[index] = logprobs[row, : len(rollouts[index].completion.token_ids)]
-        return out
+    def _logprobs(self, model: nn.Module, rollouts: Sequence[Rollout], chosen: Sequence[int]) -> list[torch.Tensor]:
+        """Log-probs of the chosen completions [C_i] under `model`, without gradient; those of the others are empty."""
+
+        def compute(micro_tokens: int) -> list[torch.Tensor]:
+            out: list[torch.Tensor] = [torch.empty(0)] * len(rollouts)
+            for batch in micro_batches(rollouts, micro_tokens, self._device, chosen=chosen):
+                logprobs, _ = completion_logprobs(model, batch, self._temperature, self._dtype)
+                for row, index in enumerate(batch.index):
+                    out[index] = logprobs[row, : len(rollouts[index].completion.token_ids)]
+            return out
+
+        return self._within_memory(compute, rollouts)
 
     def weights(self) -> Iterable[tuple[str, torch.Tensor]]:
-        """The policy's named tensors, for the engine."""
-        return self.model.named_parameters()
+        """The policy's named tensors, for the engine; adapters are merged in."""
+        return lora.merged_weights(self.model)
 
     def state(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "version": self.version}
+        """Of the model only what is trained: adapters, or all of it."""
+        frozen = {n for n, p in self.model.named_parameters(remove_duplicate=False) if not p.requires_grad}
+        return {
+            "model": {name: tensor for name, tensor in self.model.state_dict().items() if name not in frozen},
+            "optimizer": self.optimizer.state_dict(),
+            "version": self.version,
+            "micro_tokens": self.micro_tokens,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict({**self.model.state_dict(), **state["model"]})
         self.optimizer.load_state_dict(state["optimizer"])
-        self.version = state["version"]
-
-
-class Meter:
-    """Weighted means and maxima over the micro-batches of an update."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = defaultdict(float)
-        self._weights: dict[str, float] = defaultdict(float)
-
-    def add(self, values: Mapping[str, float], weight: float) -> None:
-        for name, value in values.items():
-            self._sums[name] += value * weight
-            self._weights[name] += weight
-
-    def largest(self, name: str, value: float) -> None:
-        self._sums[name] = max(self._sums.get(name, value), value)
-        self._weights[name] = 1.0
-
-    def means(self) -> dict[str, float]:
-        return {name: total / (self._weights[name] or 1.0) for name, total in self._sums.items()}
+        self.version, self.micro_tokens = state["version"], state["micro_tokens"]
 
 
 def _split(count: int, parts: int) -> list[range]:

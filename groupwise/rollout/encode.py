@@ -1,8 +1,8 @@
-"""From a prompt's text to the token ids that the policy reads, and the ids that end its answer."""
+"""From what a prompt says to the token ids that the policy reads, and the ids that end its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,13 @@ from groupwise.types import Prompt, UserError
 
 
 def encode(prompts: Iterable[Prompt], tokenizer: Any) -> list[Prompt]:
-    """The same prompts with `token_ids` filled: a user turn in the chat template, or raw text where there is none."""
-    as_ids = _with_template if getattr(tokenizer, "chat_template", None) else _without_template
-    return [replace(prompt, token_ids=as_ids(prompt.text, tokenizer)) for prompt in prompts]
+    """The same prompts with `token_ids` filled, by the tokenizer's chat template or as raw text.
+
+    Messages go through the template, and where the last is the assistant's the policy continues it. Text alone is the
+    user's turn, or raw text for a prompt that is no `chat` and for a tokenizer without a template. Raises UserError for
+    messages where there is no template.
+    """
+    return [replace(prompt, token_ids=_ids(prompt, tokenizer)) for prompt in prompts]
 
 
 def end_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
@@ -27,10 +31,35 @@ def end_token_ids(model: Any, tokenizer: Any) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _with_template(text: str, tokenizer: Any) -> tuple[int, ...]:
-    turn = [{"role": "user", "content": text}]
-    # return_dict is named because its default changed in transformers 5
-    encoded = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=True, return_dict=True)
+def _ids(prompt: Prompt, tokenizer: Any) -> tuple[int, ...]:
+    template = getattr(tokenizer, "chat_template", None)
+    if prompt.messages and not template:
+        raise UserError(
+            f"task {prompt.task}: its prompts are chat messages, and the model's tokenizer has no chat template; take "
+            "another model, or data whose prompt is text, without data.system and with `chat: false`"
+        )
+    if template and (prompt.messages or prompt.chat):
+        return _with_template(prompt.messages or ({"role": "user", "content": prompt.text},), prompt.task, tokenizer)
+    return _without_template(prompt.text, tokenizer)
+
+
+def _with_template(messages: Sequence[Mapping[str, str]], task: str, tokenizer: Any) -> tuple[int, ...]:
+    from jinja2 import TemplateError
+
+    begun = messages[-1]["role"] == "assistant"
+    try:
+        # return_dict is named because its default changed in transformers 5
+        encoded = tokenizer.apply_chat_template(
+            list(messages),
+            add_generation_prompt=not begun,
+            continue_final_message=begun,
+            tokenize=True,
+            return_dict=True,
+        )
+    except (TemplateError, ValueError) as error:  # some templates know no system message, or want turns to alternate
+        raise UserError(
+            f"task {task}: the model's chat template refuses a prompt: {' '.join(str(error).split())}"
+        ) from None
     return tuple(encoded["input_ids"])
 
 

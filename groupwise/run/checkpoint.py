@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from groupwise.run.disk import writing
 from groupwise.types import UserError
 
 _log = logging.getLogger(__name__)
+ARRAY = "numpy.ndarray"  # key of the tensor that stands for an array in the file
 
 
 def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
-    """Write `state`, plain values and tensors, as the checkpoint after `step` updates; keep the newest `keep` of them.
+    """Write `state` as the checkpoint after `step` updates; keep the newest `keep` of them.
+
+    It is a tree of plain values, tensors and NumPy arrays.
 
     The file appears under its name only when it is whole and on disk. A full disk raises UserError and leaves the older
     checkpoints as they were. Later ones are of a future that the run has left: it went on from before them, because
@@ -30,7 +35,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with beside.open("wb") as file:
-                torch.save(dict(state), file)
+                torch.save(_portable(state), file)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
@@ -73,8 +78,32 @@ def _load(path: Path) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
         if damaged := archive.testzip():
             raise ValueError(f"{damaged} is damaged")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = _restored(torch.load(path, map_location="cpu", weights_only=True))
     return state
+
+
+def _portable(state: Any) -> Any:
+    """The same tree with arrays as marked tensors: those alone are read back without running code."""
+    import torch
+
+    if isinstance(state, np.ndarray):
+        return {ARRAY: torch.from_numpy(state.copy())}
+    if isinstance(state, np.generic):
+        return state.item()
+    return _mapped(_portable, state)
+
+
+def _restored(state: Any) -> Any:
+    """The tree that `_portable` was given."""
+    if isinstance(state, dict) and state.keys() == {ARRAY}:
+        return state[ARRAY].numpy()
+    return _mapped(_restored, state)
+
+
+def _mapped(change: Callable[[Any], Any], state: Any) -> Any:
+    if isinstance(state, Mapping):
+        return {key: change(value) for key, value in state.items()}
+    return type(state)(map(change, state)) if type(state) in (list, tuple) else state
 
 
 def _step(path: Path) -> int:

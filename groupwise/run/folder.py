@@ -10,6 +10,7 @@ from groupwise.types import UserError
 
 RECIPE = "recipe.yaml"
 METRICS = "metrics.jsonl"
+GROUPS = "groups.jsonl"
 ROLLOUTS = "rollouts"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"

@@ -6,6 +6,9 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from groupwise.run.disk import writing
 from groupwise.types import Rollout
@@ -35,9 +38,18 @@ def write_rollouts(folder: Path, step: int, rollouts: Sequence[Rollout]) -> Path
         "policy_version": [r.completion.policy_version for r in rollouts],
         "logprob_mean": [sum(r.completion.logprobs) / max(1, len(r.completion.logprobs)) for r in rollouts],
         "dropped": [r.dropped for r in rollouts],
+        "path": [list(r.path) for r in rollouts],
+        "embedding": _embeddings(rollouts),
         "difficulty": [json.dumps(r.prompt.metadata.get("difficulty", {}), default=str) for r in rollouts],
     }
-    types = {"answer": pa.string(), "reward": pa.float64(), "dropped": pa.string()}
+    half = pa.list_(pa.float16())
+    types = {
+        "path": pa.list_(pa.int64()),
+        "embedding": half,
+        "answer": pa.string(),
+        "reward": pa.float64(),
+        "dropped": pa.string(),
+    }
     table = pa.table({name: pa.array(values, type=types.get(name)) for name, values in columns.items()})
     path = folder / f"step-{step:06d}.parquet"
     beside = folder / f".{path.name}.tmp"
@@ -46,6 +58,17 @@ def write_rollouts(folder: Path, step: int, rollouts: Sequence[Rollout]) -> Path
         pq.write_table(table, beside, compression="zstd")
         beside.replace(path)
     return path
+
+
+def _embeddings(rollouts: Sequence[Rollout]) -> list[Any]:
+    """[N] what each prompt is about, on the first of its rollouts; None elsewhere."""
+    seen: set[str] = set()
+    out: list[Any] = []
+    for rollout in rollouts:
+        new = rollout.prompt.embedding is not None and rollout.prompt.id not in seen
+        seen.add(rollout.prompt.id)
+        out.append(np.asarray(rollout.prompt.embedding, np.float16) if new else None)
+    return out
 
 
 def forget_after(folder: Path, step: int) -> None:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STEPS = ("draw", "generate", "score", "group", "estimate", "update", "record")
+STEPS = ("draw", "embed", "generate", "score", "group", "estimate", "update", "record")
 
 
 class Clock:

@@ -9,6 +9,7 @@ from typing import Any
 
 from groupwise.config import RolloutConfig
 from groupwise.rollout.encode import encode
+from groupwise.run.world import World
 from groupwise.tasks.mixture import Mixture
 from groupwise.tasks.rewards import length_penalty
 from groupwise.tasks.scoring import Scorer, all_failed
@@ -39,6 +40,7 @@ class Collected:
 class Collector:
     """Draws, generates and scores; its state is the data cursor and the number of completions ever drawn.
 
+    `repeat`: share of the prompts that are drawn twice where the others are drawn once.
     `context`: most tokens that prompt and completion may have together; None: as many as one likes.
     """
 
@@ -51,10 +53,13 @@ class Collector:
         engine: Engine,
         scorer: Scorer,
         context: int | None = None,
+        world: World | None = None,
+        repeat: float = 0.0,
     ) -> None:
         self._config, self._mixture, self._tokenizer = config, mixture, tokenizer
-        self._engine, self._scorer = engine, scorer
+        self._engine, self._scorer, self._world = engine, scorer, world or World()
         self._room = math.inf if context is None else context - config.max_tokens
+        self._twice = round(config.batch_size * repeat / (1 + repeat)) if config.group_size == 1 else 0
         self.skipped = 0  # prompts that were too long for the model, since the run began
         self._generated = 0  # gives each completion of the run a random stream of its own
         self._sampling = Sampling(
@@ -69,7 +74,7 @@ class Collector:
     def missing(self, collected: Collected) -> int:
         """How many prompts are still to be drawn for this update."""
         if collected.rounds == 0:
-            return self._config.batch_size // self._config.group_size
+            return self._config.batch_size // self._config.group_size - self._twice
         if self._config.zero_variance != "redraw" or collected.rounds > self._config.max_redraws:
             return 0
         return collected.lacking
@@ -92,15 +97,18 @@ class Collector:
         return prompts
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Rollout]:
-        """`group_size` completions of each prompt."""
-        repeated = [prompt for prompt in prompts for _ in range(self._config.group_size)]
-        keys = range(self._generated, self._generated + len(repeated))
-        completions = self._engine.generate(repeated, keys, self._sampling)
-        self._generated += len(repeated)
-        return [Rollout(prompt=p, completion=c) for p, c in zip(repeated, completions, strict=True)]
+        """`group_size` completions of each prompt; of this process's share of the prompts, where there are several."""
+        groups: list[list[tuple[int, Prompt]]] = []
+        for place, prompt in enumerate(prompts):
+            size = self._config.group_size + (place < self._twice)
+            groups.append([(key, prompt) for key in range(self._generated, self._generated + size)])
+            self._generated += size
+        mine = [row for group in self._world.share(groups) for row in group]
+        completions = self._engine.generate([p for _, p in mine], [key for key, _ in mine], self._sampling)
+        return [Rollout(prompt=p, completion=c) for (_, p), c in zip(mine, completions, strict=True)]
 
-    def score(self, rollouts: list[Rollout]) -> None:
-        """Fill in the rewards."""
+    def score(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """Fill in the rewards; returns the rollouts of all processes."""
         self._scorer.score(rollouts)
         if self._config.overlong == "penalise":
             for rollout in rollouts:
@@ -109,6 +117,7 @@ class Collector:
                 length = min(length, self._config.max_tokens - 1) if whole else length
                 penalty = length_penalty(length, self._config.max_tokens, self._config.overlong_buffer)
                 add_reward(rollout, "overlong", penalty)
+        return self._world.gather(rollouts)
 
     def sort(self, rollouts: Sequence[Rollout], collected: Collected, where: str) -> None:
         """Put rollouts where they belong; a group without variance is discarded when the recipe says so.

@@ -20,9 +20,9 @@ def finish(
     recipe: Recipe,
     run_dir: Path,
     totals: Totals,
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    gain: Mapping[str, Any],
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    gain: Mapping[str, Any] | None,
 ) -> None:
     """Write `summary.json` and `report.html`, then show what changed and where everything lies."""
     values = totals.values
@@ -31,7 +31,7 @@ def finish(
         "steps": recipe.steps,
         "before": _without_prompts(before),
         "after": _without_prompts(after),
-        "gain": dict(gain),
+        "gain": gain,
         "rollouts": int(values["rollouts"]),
         "tokens": int(values["tokens"]),
         "train_seconds": values["train_seconds"],
@@ -47,7 +47,8 @@ def finish(
         beside.write_text(json.dumps(summary, indent=2) + "\n")
         beside.replace(run_dir / SUMMARY)
     console = Console()
-    console.print(before_after_table(summary))
+    if after and after["by_task"]:
+        console.print(before_after_table(summary))
     console.print(
         f"{summary['rollouts']:,} rollouts, {summary['tokens']:,} tokens in {summary['train_seconds']:.0f} s of "
         f"training; {summary['dropped_rollouts']} rollouts dropped.",
@@ -59,6 +60,6 @@ def finish(
         console.print(f"report  {run_dir / REPORT}", highlight=False)
 
 
-def _without_prompts(result: Mapping[str, Any]) -> dict[str, Any]:
+def _without_prompts(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The result less its outcomes by prompt, which only the paired comparison needs."""
-    return {key: value for key, value in result.items() if key != "per_prompt"}
+    return None if result is None else {key: value for key, value in result.items() if key != "per_prompt"}

@@ -2,37 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 
 from groupwise.config import Recipe
 from groupwise.learner import policy
+from groupwise.learner.memory import available, warn_of_shortage
 from groupwise.learner.update import Learner
-from groupwise.rollout.local import LocalEngine
 from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
 from groupwise.run.disk import writing
-from groupwise.run.folder import CHECKPOINTS, MODEL, ROLLOUTS
-from groupwise.run.rollouts import forget_after
-from groupwise.stages.collect import Collector
-from groupwise.stages.evaluate import Evaluator
+from groupwise.run.folder import CHECKPOINTS, GROUPS, MODEL, ROLLOUTS
+from groupwise.run.groups import forget_groups, write_groups
+from groupwise.run.rollouts import forget_after, write_rollouts
+from groupwise.run.world import join
+from groupwise.stages import given
+from groupwise.stages.collect import Collected, Collector
+from groupwise.stages.comparison import Comparison
+from groupwise.stages.embedding import build_embeddings
+from groupwise.stages.engines import build_engine
+from groupwise.stages.evaluate import Evaluator, judge_rewards
 from groupwise.stages.record import Totals
-from groupwise.tasks.gym import load_task
 from groupwise.tasks.mixture import Mixture
 from groupwise.tasks.scoring import Scorer
+from groupwise.types import Groups
+
+UNKNOWN_MEMORY = 2**32  # free bytes to go by where the system does not tell
 
 
 class Parts:
     """The parts of a run, built from its recipe. All that must survive a crash is in the checkpoint."""
 
-    def __init__(self, recipe: Recipe, run_dir: Path, scorer: Scorer, judge: Scorer) -> None:
+    def __init__(
+        self,
+        recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+        data: Any = None,
+        rewards: given.Rewards | None = None,
+        callbacks: Sequence[Callable[..., object]] = (),
+        *,
+        run_dir: Path | None = None,  # a folder that is there already
+        resume: bool = False,
+    ) -> None:
+        self.world = join()
+        recipe = given.as_recipe(recipe)
+        recipe = recipe if data is None else given.with_data(recipe)
+        recipe, functions = given.with_rewards(recipe, rewards)
+        self.callbacks, self.stopped = list(callbacks), False
+        self.run_dir = run_dir or given.run_folder(recipe, self.world, resume)
+        log = self.run_dir / "rewards.log"
+        with writing(log):
+            log.touch()
+        judging = judge_rewards(recipe)
+        judges = {reward.name: functions[reward.name] for reward in judging if reward.name in functions}
+        self.scorer = Scorer(recipe.tasks, recipe.rewards, functions=functions, log=log)
+        self.judge = Scorer(recipe.tasks, judging, functions=judges, log=log)
         policy.set_threads(recipe.threads)
         device = policy.pick_device(recipe.device)
         dtype = policy.compute_dtype(recipe.update.dtype, device)
-        self.recipe, self.run_dir, self.steps_done = recipe, run_dir, 0
-        self.policy = policy.load_policy(recipe.model, device)
-        self.engine = LocalEngine(self.policy.model, self.policy.tokenizer, compute_dtype=dtype)
+        self.recipe, self.steps_done = recipe, 0
+        tasks = given.tasks_of(recipe, data)  # what is wrong with the data is told before a model is loaded
+        warn_of_shortage(policy.load_config(recipe.model), recipe, dtype, device)
+        self.policy = policy.load_policy(recipe.model, device, lora=recipe.lora, seed=recipe.seed, compute=dtype)
+        self.engine = build_engine(recipe, self.policy, dtype, self.run_dir / "vllm.log")
         self.learner = Learner(
             self.policy.model,
             loss=recipe.loss,
@@ -43,44 +77,79 @@ class Parts:
             mask_cut=recipe.rollout.overlong == "mask",
             device=device,
             dtype=dtype,
+            world=self.world,
         )
-        mixture = Mixture([load_task(t) for t in recipe.tasks], [t.weight for t in recipe.tasks], recipe.seed)
+        free = recipe.grouping.memory_mib
+        free_bytes = free * 2**20 if free else available(torch.device("cpu")) or UNKNOWN_MEMORY
+        self.comparison = Comparison(recipe, build_embeddings(recipe, self.policy.model), free_bytes)
+        mixture = Mixture(tasks, [t.weight for t in recipe.tasks], recipe.seed)
         self.collector = Collector(
             recipe.rollout,
             recipe.seed,
             mixture,
             self.policy.tokenizer,
             self.engine,
-            scorer,
+            self.scorer,
             policy.context_length(self.policy.model),
+            self.world,
+            recipe.rollout.repeat if recipe.advantage.kind == "hierarchical" else 0.0,
         )
-        self.evaluator = Evaluator(recipe, self.policy.tokenizer, judge)
+        self.evaluator = Evaluator(recipe, self.policy.tokenizer, self.judge, tasks, self.world)
         self.totals = Totals()
         self.before: dict[str, Any] | None = None  # the evaluation before the first update
+        if resume:
+            self.restore()
 
-    def evaluate(self, label: str) -> dict[str, Any]:
-        """Held-out pass@1, the same prompts and sampling seeds each time."""
+    def stop(self) -> None:
+        """End the training after this update, as if the recipe had asked for no more."""
+        self.stopped = True
+
+    def close(self) -> None:
+        """End the processes of the rewards."""
+        self.scorer.close()
+        self.judge.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def evaluate(self, label: str) -> dict[str, Any] | None:
+        """Held-out pass@1, the same prompts and sampling seeds each time; None where eval.prompts is 0."""
         return self.evaluator.run(self.engine, label)
 
-    def deliver(self) -> dict[str, Any]:
+    def deliver(self) -> dict[str, Any] | None:
         """Save the model in the type that it was loaded from, and evaluate it as saved, rounding included."""
-        with torch.no_grad():
-            for weights in self.policy.model.parameters():
-                weights.copy_(weights.to(self.policy.dtype))
+        folder, merge = self.run_dir / MODEL, self.recipe.lora.merge
+        with writing(folder):
+            self.policy = policy.deliver(self.policy, folder, merge=merge, write=self.world.is_first)
+        self.world.wait()
         self.engine.take_weights(self.learner.weights(), self.learner.version)
-        with writing(self.run_dir / MODEL):
-            policy.save_policy(self.policy, self.run_dir / MODEL)
         return self.evaluate("after")
+
+    def record(self, collected: Collected, groups: Groups) -> None:
+        """Write the update's rollouts and groups."""
+        if not self.world.is_first:
+            return
+        if self.recipe.run.rollouts:
+            write_rollouts(self.run_dir / ROLLOUTS, self.steps_done, collected.all)
+        level, reason = self.comparison.fallback
+        write_groups(self.run_dir / GROUPS, self.steps_done, groups, collected.kept, level, reason)
 
     def checkpoint(self) -> None:
         """Save all that the run needs to go on from here; only between updates."""
         state = {
             "learner": self.learner.state(),
             "collector": self.collector.state(),
+            "comparison": self.comparison.state(),
             "totals": self.totals.state(),
             "before": self.before,
         }
-        save_checkpoint(self.run_dir / CHECKPOINTS, self.steps_done, state, self.recipe.checkpoint.keep)
+        keep = self.recipe.checkpoint.keep
+        self.world.first(lambda: save_checkpoint(self.run_dir / CHECKPOINTS, self.steps_done, state, keep))
 
     def restore(self) -> None:
         """Continue from the newest checkpoint, if there is one; whatever was recorded after it is forgotten."""
@@ -89,6 +158,11 @@ class Parts:
             self.learner.load_state(state["learner"])
             self.engine.take_weights(self.learner.weights(), self.learner.version)
             self.collector.load_state(state["collector"])
+            self.comparison.load_state(state["comparison"])
             self.totals.load_state(state["totals"])
             self.before = state["before"]
+        self.world.first(self._forget)
+
+    def _forget(self) -> None:
         forget_after(self.run_dir / ROLLOUTS, self.steps_done)
+        forget_groups(self.run_dir / GROUPS, self.steps_done)

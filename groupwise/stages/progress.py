@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from groupwise.run.world import rank
 
 LABELS = {
     "reward": "reward {:.3f}",
@@ -18,10 +21,11 @@ LABELS = {
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere (a log, CI) a plain line about every tenth of the run."""
+    """A progress bar on a terminal or in a notebook with ipywidgets; elsewhere (a log, CI) a line every tenth of it."""
 
     def __init__(self, total: int, start: int = 0, unit: str = "update") -> None:
-        self._console = Console()
+        self._console = Console(quiet=rank() > 0)
+        self._live = self._console.is_terminal or (self._console.is_jupyter and bool(find_spec("ipywidgets")))
         self._total, self._unit = total, unit
         self._bar = Bar(
             TextColumn(f"[bold]{unit}"),
@@ -31,7 +35,7 @@ class Progress:
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not self._live,
         )
         self._task = self._bar.add_task("", total=total, completed=start, text="")
 
@@ -40,7 +44,7 @@ class Progress:
         text = "  ".join(LABELS[name].format(value) for name, value in numbers.items())
         self._bar.update(self._task, completed=done, text=text)
         every = max(1, self._total // 10)
-        if not self._console.is_terminal and (done % every == 0 or done in (1, self._total)):
+        if not self._live and (done % every == 0 or done in (1, self._total)):
             self._console.print(f"{self._unit} {done}/{self._total}  {text}", highlight=False)
 
     def __enter__(self) -> Progress:

@@ -50,7 +50,7 @@ def metrics_row(
     rewards = np.array([r.reward for r in scored])
     advantages = np.array([r.advantage for r in collected.kept])
     lengths = np.array([len(r.completion.token_ids) for r in collected.all])
-    sizes = np.bincount(groups.prompt) if len(groups.levels) else np.zeros(1)
+    sizes = np.unique(groups.prompt, return_counts=True)[1]
     row: dict[str, float] = {
         "policy/mismatch": float("nan"),  # where every group was discarded nothing was measured
         **learned,
@@ -59,8 +59,8 @@ def metrics_row(
         "accuracy": accuracy(scored),
         "advantage/mean": float(advantages.mean()) if len(advantages) else 0.0,
         "advantage/std": float(advantages.std()) if len(advantages) else 0.0,
-        "groups/count": int((sizes > 0).sum()),
-        "groups/size_mean": float(sizes[sizes > 0].mean()) if sizes.any() else 0.0,
+        "groups/count": len(sizes),
+        "groups/size_mean": float(sizes.mean()) if len(sizes) else 0.0,
         "groups/zero_variance": zero_variance_share(scored),
         "rollouts/total": int(totals.values["rollouts"]),
         "rollouts/dropped": len(collected.dropped),

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from groupwise.config import SftDataConfig, SftRecipe, TaskConfig
+from groupwise.config import SftDataConfig, SftRecipe
 from groupwise.learner import policy
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.learner.packing import PackedRows, check_packing, pack
@@ -21,7 +21,7 @@ from groupwise.stages.interrupt import Interrupt
 from groupwise.stages.progress import Progress
 from groupwise.tasks.demonstrations import WORKED, demonstrate
 from groupwise.tasks.files import FileTask
-from groupwise.tasks.gym import load_task
+from groupwise.tasks.gym import GymTask
 from groupwise.tasks.mixture import Mixture
 from groupwise.types import Task, UserError
 
@@ -145,10 +145,10 @@ def end_token(model: Any, tokenizer: Any) -> int:
 
 def _source(source: SftDataConfig) -> Task:
     if source.file:
-        return FileTask(source.name, Path(source.file))
+        return FileTask(source.name, source.file)
     if not any(source.styles.values()):
         raise UserError(f"data {source.name}: styles: no style has a share above 0")
-    task = load_task(TaskConfig(name=source.name, family=source.family, params=source.params))
+    task = GymTask(source.name, source.family or source.name, source.params)
     if task.family not in WORKED:
         known = ", ".join(sorted(WORKED))
         raise UserError(f"data {source.name}: no worked solutions for {task.family!r}; there are: {known}")

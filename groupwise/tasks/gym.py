@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
-from groupwise.config import TaskConfig
+from groupwise.tasks.hold_out import is_held_out, prompt_id
 from groupwise.tasks.rewards import answer_of
 from groupwise.types import Prompt, UserError
 
-HELD_OUT_PERCENT = 10
 _CHUNK = 256  # items of one data set of a stream
 _PATIENCE = 20_000  # draws without one new question after which a stream counts as exhausted
 
 
 class GymTask:
-    """One reasoning-gym family. `domain` is reasoning-gym's category, e.g. "arithmetic"."""
+    """One reasoning-gym family. `domain` is reasoning-gym's category, e.g. "arithmetic".
+
+    Raises UserError for an unknown family or impossible parameters.
+    """
 
     def __init__(self, name: str, family: str, params: Mapping[str, Any]) -> None:
         self.name = name
@@ -69,7 +72,8 @@ class GymStream:
     def __init__(self, task: GymTask, seed: int, held_out: bool, cursor: int) -> None:
         self.cursor = cursor  # index of the next item
         self._task, self._seed, self._held_out = task, seed, held_out
-        self._number, self._chunk = -1, None
+        self._number = -1  # of the chunk at hand
+        self._chunk: Any = None
         self._seen: set[str] = set()
 
     def __iter__(self) -> GymStream:
@@ -90,6 +94,7 @@ class GymStream:
                 text=str(entry["question"]).strip(),
                 answer=None if entry["answer"] is None else str(entry["answer"]),
                 metadata=dict(entry["metadata"]),
+                complexity=complexity_of(entry["metadata"].get("difficulty")),
             )
         raise StopIteration
 
@@ -102,19 +107,21 @@ class GymStream:
         return entry
 
 
-def prompt_id(family: str, question: str) -> str:
-    """A question's identity across runs and machines."""
-    return hashlib.sha256(f"{family}\n{question}".encode()).hexdigest()[:16]
+def complexity_of(difficulty: Any) -> float | None:
+    """One number for a family's difficulty metadata: the mean of log(1 + |x|) over the numbers in it; None without any.
 
-
-def is_held_out(key: str) -> bool:
-    """Whether the prompt with this id is kept for evaluation: decided by its hash, never by its order."""
-    return int(key[:8], 16) % 100 < HELD_OUT_PERCENT
-
-
-def load_task(config: TaskConfig) -> GymTask:
-    """The task a recipe names. Raises UserError for an unknown family or impossible parameters."""
-    return GymTask(config.name, config.family or config.name, config.params)
+    >>> round(complexity_of({"num_terms": 3, "num_digits": [1, 2]}), 3)
+    1.141
+    """
+    if isinstance(difficulty, Mapping):
+        parts = [complexity_of(value) for value in difficulty.values()]
+    elif isinstance(difficulty, list | tuple):
+        parts = [complexity_of(value) for value in difficulty]
+    else:
+        is_number = isinstance(difficulty, int | float) and math.isfinite(difficulty)
+        return math.log1p(abs(difficulty)) if is_number else None
+    known = [part for part in parts if part is not None]
+    return sum(known) / len(known) if known else None
 
 
 def families() -> list[str]:
@@ -154,6 +161,6 @@ def _typed(family: str, params: Mapping[str, Any]) -> dict[str, Any]:
                 value = [kind(v) for v in value] if hasattr(kind, "__members__") else value
             value = type(like)(value)
         elif isinstance(value, list) and get_args(hints.get(key)) and is_dataclass(part := get_args(hints[key])[0]):
-            value = [part(**entry) for entry in value]
+            value = [cast(Any, part)(**entry) for entry in value]
         out[key] = value
     return out

@@ -50,11 +50,14 @@ class Mixture:
 
 
 def held_out_prompts(tasks: Sequence[Task], count: int, seed: int) -> list[Prompt]:
-    """`count` different held-out prompts a task, the same for the same seed. UserError where a task has fewer."""
+    """`count` different held-out prompts a task, the same for the same seed; all there are of a finite task.
+
+    UserError where another task has fewer: it can be widened.
+    """
     prompts: list[Prompt] = []
     for task in tasks:
         found = list(islice(task.stream(seed, held_out=True), count))
-        if len(found) < count:
+        if len(found) < count and not getattr(task, "finite", False):
             raise UserError(
                 f"task {task.name}: has only {len(found)} held-out prompts, eval.prompts asks for {count}; "
                 "widen its params or lower eval.prompts"

@@ -41,6 +41,8 @@ _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from groupwise.tasks.nursery import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 )
+# What takes long to import, by reward: workers share it.
+_PRELOADED = {"task": ("groupwise.tasks.gym", "reasoning_gym"), "math": ("math_verify",)}
 # Workers stay on one thread each (threads of BLAS would not survive the fork either) and hash alike in every run.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 
@@ -132,10 +134,9 @@ def main(descriptor: int, trainer: int) -> None:
     charge: Charge = pickle.load(sys.stdin.buffer)
     control = socket.socket(fileno=descriptor)
     control.set_inheritable(False)
-    if "task" in charge.functions.values():
-        for module in ("groupwise.tasks.gym", "reasoning_gym"):
-            with suppress(Exception):  # the worker meets the same error and reports it in words
-                importlib.import_module(module)
+    for module in {module for reward in charge.rewards.values() for module in _PRELOADED.get(reward.function, ())}:
+        with suppress(Exception):  # the worker meets the same error and reports it in words
+            importlib.import_module(module)
     gc.freeze()  # a collection in a worker then leaves the shared pages shared
     children: dict[int, int] = {}  # worker's number -> process id
     try:

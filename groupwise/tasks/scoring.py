@@ -8,17 +8,21 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from groupwise.config import RewardConfig, TaskConfig
+from groupwise.tasks.built_in import BUILT_IN, check_params
+from groupwise.tasks.calling import Answer, Item, check
 from groupwise.tasks.nursery import Nursery
 from groupwise.tasks.pool import Pool, ThreadWorker
-from groupwise.tasks.worker import Answer, Charge, check
+from groupwise.tasks.worker import Charge
 from groupwise.types import Rollout, UserError
 
 UNSCORED = "unscored"  # why a rollout is dropped to which no reward applies
+FULL = 1 - 1e-6  # what a reward must be for those that require it; scorers compute with floats
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +41,10 @@ class Scorer:
     thread cannot be killed: see `ThreadWorker`. A crash there, or C code that keeps the interpreter lock, takes the
     run with it.
 
-    Values do not depend on the number of workers: a call depends on its prompt and completion only, and the random
+    How functions are called, one rollout at a time or all at once, is told by `groupwise.tasks.calling`; what happens
+    when a call with many rollouts fails, by `groupwise.tasks.agenda`.
+
+    Values do not depend on the number of workers: a call depends on its prompts and completions only, and the random
     streams of `random` and `numpy.random` are set by these before each call in a worker.
     """
 
@@ -56,7 +63,8 @@ class Scorer:
         self._rewards = [*rewards, *(RewardConfig(name=name) for name in functions if name not in names)]
         self._functions = functions
         self._deadlines = {reward.name: reward.deadline for reward in self._rewards}
-        self._remote = _named_functions(self._rewards, functions, tasks)
+        _check_requirements(self._rewards)
+        self._remote = _loadable(self._rewards, functions, tasks)
         self._local = [reward.name for reward in self._rewards if reward.name not in self._remote]
         for name in self._local:
             check(functions[name], f"reward {name!r}")
@@ -66,8 +74,8 @@ class Scorer:
         self._thread: Pool | None = None
         if self._remote:
             half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-            used = tasks if "task" in self._remote.values() else ()
-            charge = Charge(functions=self._remote, tasks=tuple(used), memory=half if memory is None else memory)
+            used = tasks if any(reward.function == "task" for reward in self._remote.values()) else ()
+            charge = Charge(rewards=self._remote, tasks=tuple(used), memory=half if memory is None else memory)
             self._nursery = Nursery(charge, log)
             self._processes = Pool(self._nursery.start, workers, self._deadlines)
 
@@ -93,7 +101,9 @@ class Scorer:
         """Fill in `rewards`, `reward` and `dropped` of each rollout that has not been dropped before."""
         self.ready()
         rollouts = [rollout for rollout in rollouts if rollout.dropped is None]
-        items = [(rollout.prompt, rollout.completion.text) for rollout in rollouts]
+        items = [
+            Item(r.prompt, r.completion.text, r.completion.token_ids, r.completion.policy_version) for r in rollouts
+        ]
         answers: list[dict[str, Answer]] = [{} for _ in rollouts]
         for pool, names in ((self._processes, self._remote), (self._thread, self._local)):
             if pool is not None:
@@ -103,7 +113,10 @@ class Scorer:
             self._settle(rollout, row)
 
     def _settle(self, rollout: Rollout, answers: Mapping[str, Answer]) -> None:
-        """The weighted sum of the rewards that apply, or the first failure in the recipe's order."""
+        """The weighted sum of the rewards that apply, or the first failure in the recipe's order.
+
+        A reward that requires another is 0 where that one is not full, and does not apply where that one does not.
+        """
         rollout.rewards, rollout.reward = {}, float("nan")
         total = 0.0
         for reward in self._rewards:
@@ -111,9 +124,11 @@ class Scorer:
             if answer.failure is not None:
                 rollout.dropped = f"{reward.name}: {answer.failure}"
                 return
-            if answer.value is not None:
-                rollout.rewards[reward.name] = answer.value
-                total += reward.weight * answer.value
+            value, required = answer.value, reward.requires
+            if value is not None and (required is None or required in rollout.rewards):
+                value = value if required is None or rollout.rewards[required] >= FULL else 0.0
+                rollout.rewards[reward.name] = value
+                total += reward.weight * value
         if not rollout.rewards:
             rollout.dropped = UNSCORED
         elif not math.isfinite(total):
@@ -138,26 +153,51 @@ class Scorer:
         self.close()
 
 
-def _named_functions(
+def _loadable(
     rewards: Sequence[RewardConfig], functions: Mapping[str, Callable[..., Any]], tasks: Sequence[TaskConfig]
-) -> dict[str, str]:
-    """The rewards that workers can load, by name."""
-    twice = [name for name, count in Counter(reward.name for reward in rewards).items() if count > 1]
-    if twice or not rewards:
-        raise UserError(f"two rewards are named {twice[0]!r}" if twice else "there is no reward")
-    named = {}
+) -> dict[str, RewardConfig]:
+    """The rewards that workers can load, by name; `function` is where they find each."""
+    loadable = {}
     for reward in rewards:
-        function = _reference(functions[reward.name]) if reward.name in functions else reward.function
-        if function is None:
+        if reward.name in functions:
+            if function := _reference(functions[reward.name]):
+                loadable[reward.name] = reward.model_copy(update={"function": function})
             continue
-        module, colon, path = function.partition(":")
-        if function == "task":
-            if not tasks:
-                raise UserError(f"reward {reward.name!r} is the task's own scorer, but there are no tasks")
-        elif not (module and colon and path):
-            raise UserError(f"reward {reward.name!r}: function {function!r} is neither 'task' nor 'module:function'")
-        named[reward.name] = function
-    return named
+        _check_function(reward, tasks)
+        loadable[reward.name] = reward
+    return loadable
+
+
+def _check_function(reward: RewardConfig, tasks: Sequence[TaskConfig]) -> None:
+    name, function = f"reward {reward.name!r}", reward.function
+    module, colon, path = function.partition(":")
+    if function in BUILT_IN:
+        try:
+            check_params(function, reward.params)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+    elif reward.params:
+        raise UserError(f"{name}: params are for the built-in rewards ({', '.join(BUILT_IN)}), not for {function!r}")
+    elif function == "task":
+        if not tasks:
+            raise UserError(f"{name} is the task's own scorer, but there are no tasks")
+    elif not (module and colon and path):
+        near = get_close_matches(function, ["task", *BUILT_IN], 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"{name}: function {function!r} is not task, {', '.join(BUILT_IN)} or module:function{hint}")
+
+
+def _check_requirements(rewards: Sequence[RewardConfig]) -> None:
+    names: list[str] = []
+    for reward in rewards:
+        if reward.name in names:
+            raise UserError(f"two rewards are named {reward.name!r}")
+        if reward.requires is not None and reward.requires not in names:
+            there = f"those before it are {', '.join(names)}" if names else "there is none before it"
+            raise UserError(f"reward {reward.name!r}: requires {reward.requires!r} is no reward before it; {there}")
+        names.append(reward.name)
+    if not names:
+        raise UserError("there is no reward")
 
 
 def _reference(function: Callable[..., Any]) -> str | None:

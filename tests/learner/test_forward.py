@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from models import CONFIGS, save_model
 from torch import nn
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
+from groupwise.config import LoraConfig
 from groupwise.learner.batch import micro_batches
 from groupwise.learner.forward import completion_logprobs, token_logits
+from groupwise.learner.policy import load_policy
+from groupwise.types import UserError
 
-from .cases import CPU, VOCABULARY, naive_scores, random_rollouts, rollout
+from .cases import (
+    CPU,
+    VOCABULARY,
+    assert_same,
+    gradients,
+    make_learner,
+    naive_scores,
+    off_policy,
+    random_rollouts,
+    rollout,
+)
 
 
 def gemma2() -> PreTrainedModel:
@@ -119,3 +134,33 @@ def test_bfloat16_computes_the_same_but_coarsely_and_answers_in_float32(model: n
     coarse, entropy = completion_logprobs(model, batch, 1.0, torch.bfloat16)
     assert coarse.dtype == entropy.dtype == torch.float32
     assert 0 < (fine - coarse).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("rank", [0, 4], ids=["full", "lora"])
+def test_recomputed_layers_give_the_same_gradient(kind: str, rank: int, tmp_path: Path) -> None:
+    folder = str(save_model(kind, tmp_path))
+    found = []
+    for recompute in (False, True):
+        model = load_policy(folder, CPU, lora=LoraConfig(rank=rank)).model
+        rollouts = off_policy(model, random_rollouts(0))
+        passes = count_passes(model)
+        learner = make_learner(model, gradient_checkpointing=recompute, minibatches=2, beta=0.1)
+        found.append((gradients(learner, rollouts), learner.update(rollouts)))
+        assert passes.count(True) == (8 if recompute else 4)  # with gradient; those of the reference have none
+    (plain, told), (recomputed, told_too) = found
+    for ours, theirs in zip(recomputed, plain, strict=True):
+        assert_same(ours, theirs)
+    assert told_too == pytest.approx(told, rel=1e-5)
+
+
+def count_passes(model: nn.Module) -> list[bool]:
+    """For each pass through the last layer's feed-forward part from now on: whether it is one to learn from."""
+    passes: list[bool] = []
+    model.model.layers[-1].mlp.register_forward_pre_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    return passes
+
+
+def test_a_model_without_layers_to_recompute_is_told() -> None:
+    with pytest.raises(UserError, match=r"update\.gradient_checkpointing: Linear has no layers that can be recomputed"):
+        make_learner(nn.Linear(2, 2), gradient_checkpointing=True)

@@ -250,7 +250,8 @@ def test_completions_that_are_all_empty_move_nothing(kind: str, model: nn.Module
 def test_an_update_without_rollouts_counts_but_moves_nothing(model: nn.Module) -> None:
     learner = make_learner(model, schedule="linear", steps=4)
     before = flat_weights(model)
-    assert learner.update([]) == {"loss": 0.0, "policy/grad_norm": 0.0, "policy/learning_rate": 1e-3}
+    told = learner.update([])
+    assert told.items() >= {"loss": 0.0, "policy/grad_norm": 0.0, "policy/learning_rate": 1e-3}.items()
     assert torch.equal(flat_weights(model), before)
     assert learner.version == 1
     assert learner.update(on_policy(model, random_rollouts(16)))["policy/learning_rate"] == 0.75e-3

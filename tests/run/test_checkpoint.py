@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +31,17 @@ def save(folder: Path, *steps: int, keep: int = 2) -> None:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    arrays = {"empty": np.zeros((0, 3)), "mask": np.array([True, False]), "ids": np.arange(6).reshape(2, 3)[:, ::-1]}
+    save_checkpoint(tmp_path, 1, {"list": [arrays, (np.float64(0.1), np.int64(7))]}, keep=1)
+    _, found = load_checkpoint(tmp_path) or (0, {})
+    loaded, scalars = found["list"]
+    for name, array in arrays.items():
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
+    assert scalars == (0.1, 7)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def test_every_column(tmp_path: Path) -> None:
         "policy_version": 3,
         "logprob_mean": -1.0,
         "dropped": None,
+        "path": [],
+        "embedding": None,
     }
     assert (second["reward"], second["rewards"], second["group"]) == (None, "{}", -1)
     assert second["dropped"] == "accuracy: timeout after 5 s"

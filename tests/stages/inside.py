@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from groupwise.config import Recipe
 from groupwise.stages.grpo import Trainer
@@ -22,6 +23,10 @@ class Marker:
         self.mark = mark
         self.seen: list[Rollout] = []
 
+    def ready(self) -> None: ...
+
+    def close(self) -> None: ...
+
     def score(self, rollouts: list[Rollout]) -> None:
         self.seen += rollouts
         for rollout in rollouts:
@@ -36,5 +41,5 @@ def train_inside(run: Path, model: Path, mark: Mark, **sections: Any) -> Trainer
     """A Trainer of RECIPE with other keys; its scorer is a Marker."""
     run.mkdir(exist_ok=True)
     made = Recipe.model_validate(recipe(model, **sections))
-    marker: Any = Marker(mark)
-    return Trainer(made, run, marker, marker)
+    with patch("groupwise.stages.parts.Scorer", lambda *_, **__: Marker(mark)):
+        return Trainer(made, run_dir=run)

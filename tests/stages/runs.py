@@ -46,6 +46,7 @@ RECIPE: dict[str, Any] = {
     "update": {"learning_rate": 3e-3, "epochs": 2, "minibatches": 2},
     "eval": {"prompts": 8},
     "checkpoint": {"every": 2},
+    "grouping": {"memory_mib": 1000},  # free memory is part of a run's state
 }
 # Updates have four optimizer steps; every second update is saved, every third is followed by an evaluation.
 PLAIN: dict[str, Any] = {"eval": {"every": 3}}

@@ -18,6 +18,8 @@ from .inside import train_inside
 from .runs import as_bytes, differences, of_this_machine, rollouts
 from .stage_rewards import digits, has_a_nine
 
+RLOO = {"kind": "rloo"}  # under it a group without variance teaches nothing
+
 
 def comparable(row: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in row.items() if not of_this_machine(name)}
@@ -35,7 +37,7 @@ def some_fail(prompt: Prompt, completion: str) -> float | str:
 
 
 def test_a_dropped_rollout_is_no_rollout_of_reward_zero(tiny: Path, tmp_path: Path) -> None:
-    trainer = train_inside(tmp_path / "run", tiny, some_fail)
+    trainer = train_inside(tmp_path / "run", tiny, some_fail, advantage=RLOO)
     row = trainer.step()
     found = records(trainer, 1)
     dropped = [record for record in found if record["dropped"]]
@@ -81,7 +83,7 @@ def test_rollouts_know_the_weights_that_made_them(tiny: Path, tmp_path: Path) ->
 
 
 def test_totals_add_up(tiny: Path, tmp_path: Path) -> None:
-    trainer = train_inside(tmp_path / "run", tiny, has_a_nine, rollout={"zero_variance": "redraw"})
+    trainer = train_inside(tmp_path / "run", tiny, has_a_nine, rollout={"zero_variance": "redraw"}, advantage=RLOO)
     found = [trainer.step() for _ in range(3)]
     values = trainer.totals.values
     every = [record for step in (1, 2, 3) for record in records(trainer, step)]
@@ -97,7 +99,9 @@ def test_when_no_group_has_variance_the_update_is_empty_and_the_run_goes_on(tiny
     def same(prompt: Prompt, completion: str) -> float:
         return 0.5
 
-    trainer = train_inside(tmp_path / "run", tiny, same, rollout={"zero_variance": "redraw", "max_redraws": 2})
+    trainer = train_inside(
+        tmp_path / "run", tiny, same, rollout={"zero_variance": "redraw", "max_redraws": 2}, advantage=RLOO
+    )
     before = as_bytes(trainer.learner.state()["model"])
     row = trainer.step()
     assert (row["rollouts/rounds"], row["rollouts/discarded"], row["rollouts/total"]) == (3, 48, 48)

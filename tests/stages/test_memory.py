@@ -18,6 +18,7 @@ def test_memory_stays_flat(warm: Warm, write: Write, tmp_path: Path) -> None:
         tmp_path,
         steps=STEPS,
         rollout={"zero_variance": "redraw", "max_tokens": 16},
+        advantage={"kind": "rloo"},
         loss={"beta": 0.1},
         checkpoint={"every": 10},
         eval={"every": 25},

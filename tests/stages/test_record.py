@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
-from groupwise.grouping import by_prompt
 from groupwise.stages.clock import STEPS, Clock
 from groupwise.stages.collect import Collected
 from groupwise.stages.record import TOTALS, Totals, metrics_row
-from groupwise.types import Completion, Prompt, Rollout
+from groupwise.types import Completion, Groups, Prompt, Rollout
 
 
 def rollout(prompt: str, reward: float | str, tokens: int = 2, task: str = "sums", **rewards: float) -> Rollout:
@@ -32,7 +32,8 @@ def row(collected: Collected, totals: Totals | None = None, learned: Any = None)
     clock.seconds["generate"] = 0.25
     clock.seconds["update"] = 0.5
     totals.add(collected, clock)
-    groups = by_prompt([r.prompt.id for r in collected.kept])
+    ids = np.array([[ord(r.prompt.id[0])] for r in collected.kept], dtype=np.int64).reshape(-1, 1)
+    groups = Groups(levels=ids, names=("prompt",))
     return metrics_row(collected, groups, learned or {"loss": 0.0, "policy/mismatch": 0.1}, totals, clock)
 
 

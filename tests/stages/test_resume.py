@@ -20,7 +20,7 @@ PLACES = {
     "half-way through the very first checkpoint": ("torch.serialization:_save", 1, "after"),
     "generating update 2": ("groupwise.rollout.local:LocalEngine.generate", 3, "after"),
     "in the second epoch of update 1": ("torch.optim:AdamW.step", 3, "after"),
-    "rollouts on disk, row not": ("groupwise.stages.grpo:write_rollouts", 2, "after"),
+    "rollouts on disk, row not": ("groupwise.stages.parts:write_rollouts", 2, "after"),
     "row on disk, checkpoint not": ("groupwise.run.metrics:MetricsWriter.write", 2, "after"),
     "checkpoint 2 in its place, older ones not removed": ("groupwise.run.checkpoint:_sync_folder", 1, "before"),
     "evaluating after update 3": ("groupwise.stages.evaluate:Evaluator.run", 1, "after"),
@@ -34,6 +34,7 @@ PLACES = {
 ALL_OPTIONS: dict[str, Any] = {
     "rewards": "has_a_nine",
     "rollout": {"zero_variance": "redraw", "overlong": "penalise", "overlong_buffer": 4, "max_tokens": 16},
+    "advantage": {"kind": "rloo"},
     "loss": {"beta": 0.1, "kl": "k3", "old": "learner"},
     "update": {"warmup": 2, "schedule": "linear"},
 }

@@ -237,7 +237,7 @@ def test_where_all_are_too_long_it_ends_with_a_word(loaded: Policy, tmp_path: Pa
         ([{**SUMS, "styles": {}}], "data chain_sum: styles: no style has a share above 0"),
         ([{**SUMS, "styles": {"slip": 0.0}}], "data chain_sum: styles: no style has a share above 0"),
         ([{"name": "rubiks_cube"}], "data rubiks_cube: no worked solutions for 'rubiks_cube'; there are: base_conv"),
-        ([{"name": "mine", "file": "nowhere.jsonl"}], "data mine: nowhere.jsonl: No such file"),
+        ([{"name": "mine", "file": "nowhere.jsonl"}], "data mine: nowhere.jsonl: no such file"),
     ],
 )
 def test_impossible_sources(sources: list[Any], says: str, loaded: Policy) -> None:

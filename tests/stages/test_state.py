@@ -19,8 +19,8 @@ from .stage_rewards import digits, has_a_nine
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "redraw": {"rollout": {"zero_variance": "redraw"}},
-    "drop": {"rollout": {"zero_variance": "drop"}},
+    "redraw": {"rollout": {"zero_variance": "redraw"}, "advantage": {"kind": "grpo"}},
+    "drop": {"rollout": {"zero_variance": "drop"}, "advantage": {"kind": "rloo"}},
     "k1 in the reward": {"loss": {"beta": 0.1, "kl": "k1"}},
     "k3 in the loss": {"loss": {"beta": 0.1, "kl": "k3"}},
     "old log-probs by the learner": {"loss": {"old": "learner"}},
@@ -28,6 +28,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "overlong masked": {"rollout": {"overlong": "mask"}},
     "warm-up, then cosine": {"update": {"warmup": 2, "schedule": "cosine", "weight_decay": 0.1}},
     "top-p and top-k": {"rollout": {"top_p": 0.9, "top_k": 40, "temperature": 0.7}},
+    "clusters": {"grouping": {"kind": "clusters", "memory_mib": 1000}},
+    "one completion a prompt, with transfer": {
+        "grouping": {"kind": "clusters", "memory_mib": 1000},
+        "advantage": {"transfer": "kernel"},
+        "rollout": {"group_size": 1},
+    },
+    "no history": {"advantage": {"history": 0}},
+    "spo": {"advantage": {"kind": "spo"}},
+    "ebpo": {"advantage": {"kind": "ebpo"}},
+    "the articles' groups": {
+        "grouping": {"kind": "first_match", "memory_mib": 1000},
+        "advantage": {"kind": "group_mean"},
+    },
     "the global baseline, scaled": {"advantage": {"kind": "global", "scale": "batch"}, "loss": {"kind": "dr_grpo"}},
     "unequal weights": {"tasks": [{"name": "chain_sum", "weight": 2}, {"name": "gcd"}]},
 }

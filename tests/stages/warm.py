@@ -29,8 +29,12 @@ IMPORTS = (
     "pyarrow.parquet",
     "reasoning_gym",
     "torch._dynamo",  # torch.optim asks for it when it is first used
+    "peft",
     "transformers.models.gpt2.modeling_gpt2",
     "transformers.models.llama.modeling_llama",
+    "transformers.models.gemma3.modeling_gemma3",
+    "transformers.models.qwen3.modeling_qwen3",
+    "transformers.models.qwen3_moe.modeling_qwen3_moe",
 )
 
 

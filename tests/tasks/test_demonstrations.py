@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groupwise.config import SftRecipe, TaskConfig
+from groupwise.config import SftRecipe
 from groupwise.tasks.demonstrations import STYLES, WORKED, demonstrate, slip
-from groupwise.tasks.gym import GymTask, load_task
+from groupwise.tasks.gym import GymTask
 from groupwise.tasks.steps import split_steps, verify_steps
 from groupwise.types import Prompt
 
@@ -30,7 +30,7 @@ every_family = pytest.mark.parametrize("family", [source.name for source in RECI
 @cache
 def drawn(family: str) -> tuple[GymTask, list[Prompt]]:
     (params,) = (source.params for source in RECIPE.data if source.name == family)
-    task = load_task(TaskConfig(name=family, params=params))
+    task = GymTask(family, family, params)
     return task, list(islice(task.stream(7, held_out=False), PROMPTS))
 
 

@@ -1,4 +1,4 @@
-"""Demonstrations from a file: every record once a pass, and bad lines named by their number."""
+"""Demonstrations from a data set: every record once a pass, and what is wrong told with its line."""
 
 from __future__ import annotations
 
@@ -43,10 +43,18 @@ def test_the_completion_is_the_answer(five: FileTask) -> None:
     assert len({p.id for p in islice(five.stream(0, held_out=False), 5)}) == 5
 
 
+def test_a_prompt_may_have_several_completions(tmp_path: Path) -> None:
+    records = [{"prompt": "p", "completion": f"c{i}"} for i in range(4)]
+    stream = FileTask("mine", written(tmp_path / "a.jsonl", *records)).stream(0, held_out=False)
+    assert sorted(str(prompt.answer) for prompt in islice(stream, 4)) == ["c0", "c1", "c2", "c3"]
+
+
 @given(start=st.integers(0, 20))
 def test_a_stream_continues_from_its_cursor(tmp_path_factory: pytest.TempPathFactory, start: int) -> None:
     path = tmp_path_factory.getbasetemp() / "seven.jsonl"
-    task = FileTask("mine", written(path, *({"prompt": str(i), "completion": ""} for i in range(7))))
+    if not path.exists():
+        written(path, *({"prompt": str(i), "completion": ""} for i in range(7)))
+    task = FileTask("mine", path)
     whole = list(islice(task.stream(3, held_out=False), 40))
     stream = task.stream(3, held_out=False, cursor=start)
     assert list(islice(stream, 40 - start)) == whole[start:]
@@ -65,6 +73,15 @@ def test_texts_are_taken_as_they_are(tmp_path: Path) -> None:
     assert (prompt.text, prompt.answer) == (record["prompt"], record["completion"])
 
 
+def test_other_formats_and_conversations_do_as_well(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('prompt,completion\n"1,\n2","007"\n')
+    (one,) = islice(FileTask("mine", tmp_path).stream(0, held_out=False), 1)
+    assert (one.text, one.answer) == ("1,\n2", "007")
+    path = written(tmp_path / "b.jsonl", {"prompt": [{"role": "user", "content": "hi"}], "completion": "ho"})
+    (two,) = islice(FileTask("mine", path).stream(0, held_out=False), 1)
+    assert (two.text, two.answer, len(two.messages)) == ("hi", "ho", 1)
+
+
 GOOD = '{"prompt": "a", "completion": "b"}'
 
 
@@ -73,12 +90,12 @@ GOOD = '{"prompt": "a", "completion": "b"}'
     [
         (f"{GOOD}\n\nnonsense\n{GOOD}", "line 3: is not JSON"),
         (f"{GOOD}\n{{", "line 2: is not JSON"),
-        ('{"prompt": "a"}', "line 1: has no `completion`"),
-        (f'{GOOD}\n{{"completion": "a"}}', "line 2: has no `prompt`"),
-        (f"{GOOD}\n[1, 2]", "line 2: has no `prompt`"),
-        ('"prompt completion"', "line 1: has no `prompt`"),
-        ('{"prompt": [{"role": "user"}], "completion": "b"}', "line 1: `prompt` is not text"),
-        ('{"prompt": "a", "completion": null}', "line 1: `completion` is not text"),
+        ('{"prompt": "a"}', "line 1: has no column `completion`"),
+        (f'{GOOD}\n{{"completion": "a"}}', "line 2: has no column `prompt`"),
+        (f"{GOOD}\n[1, 2]", "line 2: is of type list"),
+        ('"prompt completion"', "line 1: is of type str"),
+        ('{"prompt": 3, "completion": "b"}', "line 1: `prompt` is of type int, neither text nor a list"),
+        ('{"prompt": "a", "completion": null}', "line 1: `completion` is null"),
         ("", "is empty"),
         ("\n \n", "is empty"),
         (b"\xff\xfe", "is not UTF-8 text"),
@@ -95,7 +112,7 @@ def test_what_is_wrong_with_a_file_is_told_in_one_line(text: str | bytes, says: 
     assert "\n" not in message
 
 
-def test_a_file_that_is_not_there_and_a_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "nowhere.jsonl", tmp_path):
-        with pytest.raises(UserError, match=f"data mine: {path}: (No such file|Is a directory)"):
-            FileTask("mine", path)
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    written(tmp_path / "here.jsonl", {})
+    with pytest.raises(UserError, match=r"data mine: .*/her.jsonl: no such file or folder; nearest names: here.jsonl"):
+        FileTask("mine", tmp_path / "her.jsonl")

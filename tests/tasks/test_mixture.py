@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groupwise.config import TaskConfig
-from groupwise.tasks.gym import load_task
+from groupwise.tasks.load import load_task
 from groupwise.tasks.mixture import Mixture, held_out_prompts
 from groupwise.types import Prompt, UserError
 
@@ -127,3 +127,9 @@ def test_held_out_prompts_by_task() -> None:
 def test_too_few_held_out_prompts() -> None:
     with pytest.raises(UserError, match=r"task a: has only 3 held-out prompts, eval.prompts asks for 4"):
         held_out_prompts([Numbers("a", size=3)], 4, seed=9)
+
+
+def test_of_a_finite_task_what_is_there() -> None:
+    few, none = Numbers("a", size=3), Numbers("b", size=0)
+    few.finite = none.finite = True
+    assert [prompt.text for prompt in held_out_prompts([few, none], 4, seed=9)] == ["a 9 1", "a 9 2", "a 9 3"]

@@ -73,7 +73,7 @@ def test_overhead_of_a_trivial_reward() -> None:
             start = time.perf_counter()
             scored(scorer, ["x"] * 128)
             times.append(time.perf_counter() - start)
-    assert min(times) < 0.05
+    assert min(times) < 0.15
 
 
 @pytest.mark.parametrize("workers", [1, 4])

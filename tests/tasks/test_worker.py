@@ -60,9 +60,9 @@ def test_a_reward_that_is_not_there_is_named(function: str, words: str) -> None:
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("function", ["length", "module:", ":function", ""])
+@pytest.mark.parametrize("function", ["lenght", "module:", ":function", ""])
 def test_a_reward_that_names_no_module(function: str) -> None:
-    with pytest.raises(UserError, match="is neither 'task' nor 'module:function'"):
+    with pytest.raises(UserError, match="is not task, math, exact, regex, format, language, length or module:function"):
         Scorer([], [RewardConfig(name="r", function=function)])
 
 

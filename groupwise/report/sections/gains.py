@@ -34,7 +34,7 @@ def extras(run: Run) -> list[tuple[str, str, str]]:
         ("length_mean", "tokens a completion", words.number),
         ("truncated", "cut at the token limit", words.percent),
     ):
-        if key in before and key in after:
+        if before.get(key) is not None and after.get(key) is not None:
             rows.append((label, show(before[key]), show(after[key])))
     return rows
 

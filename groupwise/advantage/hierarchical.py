@@ -1,0 +1,97 @@
+"""Hierarchical: the reward minus the best linear prediction of it from every other reward, in a tree of groups.
+
+    r_i = mu + sum over levels of (effect of i's group) + noise        variances s_1 .. s_L, s_w; mu: flat or a prior
+    b_i = E[r_i | all rewards but r_i, history]                        A_i = r_i - b_i
+
+A linear mixed model's leave-one-out prediction (Robinson 1991, "That BLUP is a good thing", Statistical Science 6:15),
+found by messages on the tree instead of a matrix: with K = sum_l s_l Z_l Z_l' + s_w I and
+P = K^-1 - K^-1 1 (1'K^-1 1)^-1 1'K^-1 it equals A_i = [P r]_i / [P]_ii. Special cases: all s_l = 0 is `global`,
+s_L = inf is `rloo`, s_L alone is shrinkage of the prompt's mean to the batch's. The baseline never contains r_i, so the
+policy gradient is unbiased whatever the variances are; they must come from earlier batches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from groupwise.advantage.inputs import checked
+from groupwise.advantage.tree import from_others, parents
+from groupwise.types import Floats, Ints
+
+LEAST_NOISE = 1e-12  # relative: stands for a within-variance of 0, whose precision would be infinite
+
+
+def hierarchical_advantages(
+    rewards: ArrayLike,
+    levels: ArrayLike,
+    variances: ArrayLike,
+    *,
+    root_mean: float | None = None,
+    root_precision: float = 0.0,
+    history: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+) -> Floats:
+    """rewards [N], levels [N, L] integer ids, coarse to fine, nested, unique in their column -> advantages [N].
+
+    variances [L + 1]: between-variance of each level, then the within-prompt variance, in squared units of the reward;
+    0 and inf are allowed. root_mean, root_precision: mean and 1/variance of the prior of mu; precision 0 is flat.
+    history: sums [M], counts [M] (fractions allowed) and levels [M, L] of earlier rewards by prompt, discounted by the
+    caller; they count as rollouts of their prompts, and prompts that are absent from the batch inform their groups.
+    The advantage is 0 where nothing else says anything about the reward. O(N + M) after a sort; float64.
+    ValueError when N is 0, a reward is not finite, ids are not nested, a variance, count or precision is negative or
+    NaN, or shapes differ.
+    """
+    values, ids = checked(rewards, levels)
+    between, within = _variances(variances, ids.shape[1])
+    if not 0 <= root_precision < np.inf:
+        raise ValueError(f"root_precision is {root_precision}; it must be finite and at least 0")
+    if root_precision > 0 and (root_mean is None or not np.isfinite(root_mean)):
+        raise ValueError(f"root_mean is {root_mean}; root_precision {root_precision} needs a finite one")
+    centre = float(np.median(values))  # digits are not spent on what all rewards share, and equal rewards give exact 0
+    offsets, counts = values - centre, np.ones(len(values))
+    if history is not None:
+        past_means, past_counts, past_ids = _history(history, ids.shape[1])
+        offsets = np.concatenate([offsets, past_means - centre])
+        counts = np.concatenate([counts, past_counts])
+        ids = np.concatenate([ids, past_ids])
+    precision = counts / within
+    root = root_precision, root_precision * ((root_mean or 0.0) - centre)
+    known, information = from_others((precision, precision * offsets), parents(ids), between, root)
+    known, information = known[: len(values)], information[: len(values)]
+    baseline = np.divide(information, known, out=np.zeros_like(values), where=known > 0)
+    return np.where(known > 0, offsets[: len(values)] - baseline, 0.0)
+
+
+def _variances(variances: ArrayLike, depth: int) -> tuple[Floats, float]:
+    """Between-variances [L] and the within-variance, which is made positive and finite: only ratios matter."""
+    given = np.asarray(variances, dtype=np.float64)
+    if given.shape != (depth + 1,):
+        raise ValueError(
+            f"variances is {list(given.shape)}; it must be [L + 1] = [{depth + 1}], the within-variance last"
+        )
+    if not (given >= 0).all():
+        raise ValueError(f"variances is {given.tolist()}; each must be at least 0")
+    between, within = given[:-1], float(given[-1])
+    if np.isinf(within):  # next to endless noise every finite variance is nothing
+        return np.where(np.isinf(between), np.inf, 0.0), 1.0
+    positive = between[np.isfinite(between) & (between > 0)]
+    return between, max(within, LEAST_NOISE * (float(positive.min()) if positive.size else 1.0))
+
+
+def _history(history: tuple[ArrayLike, ArrayLike, ArrayLike], depth: int) -> tuple[Floats, Floats, Ints]:
+    """Means, counts and ids of the entries that count."""
+    sums, counts = (np.asarray(part, dtype=np.float64) for part in history[:2])
+    ids = np.asarray(history[2])
+    if sums.ndim != 1 or counts.shape != sums.shape or ids.shape != (len(sums), depth):
+        raise ValueError(
+            f"history is {list(sums.shape)}, {list(counts.shape)}, {list(ids.shape)}; "
+            f"it must be sums [M], counts [M], levels [M, L] with L = {depth}"
+        )
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f"history's levels is {ids.dtype}; it must hold integer ids")
+    if not (np.isfinite(counts) & (counts >= 0)).all():
+        raise ValueError("history's counts must be finite and at least 0")
+    if not np.isfinite(sums).all():
+        raise ValueError("history's sums must be finite")
+    some = counts > 0
+    return sums[some] / counts[some], counts[some], ids[some].astype(np.int64)

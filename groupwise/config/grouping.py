@@ -1,0 +1,61 @@
+"""Which rollouts are compared with which."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from groupwise.config.section import NonNegative, Positive, Section
+
+Cosine = Annotated[float, Field(ge=-1, le=1)]
+
+
+class WeightsConfig(Section):
+    """Weights of the four similarities in their mean; a feature that is not known yet has no say."""
+
+    semantic: NonNegative = 0.8
+    """What the prompts are about: their embeddings."""
+    reward: NonNegative = 0.1
+    """Mean and spread of the rewards that the prompts had in earlier updates."""
+    complexity: NonNegative = 0.1
+    """Difficulty where the data say it, length of the prompt, and of its completions in earlier updates."""
+    time: NonNegative = 0.0
+    """Closeness in time: the share of the run at which a prompt was last drawn."""
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> WeightsConfig:
+        if not any((self.semantic, self.reward, self.complexity, self.time)):
+            raise ValueError("all weights are 0; at least one must be above")
+        return self
+
+
+class GroupingConfig(Section):
+    kind: Literal["prompt", "domain", "clusters", "first_match"] = "domain"
+    """Levels above the prompt: none, its domain, clusters formed online in each domain, or the articles' groups."""
+    thresholds: list[Cosine] | None = None
+    """Similarity that joins a cluster, falling, one a level, finest first; default: [0.7, 0.5], first_match [0.8]."""
+    weights: WeightsConfig = WeightsConfig()
+    embedding: Literal["policy", "sentence"] = "policy"
+    """Prompt embeddings: the initial policy's hidden states, or all-MiniLM-L6-v2 (extra `groupwise[semantic]`)."""
+    adapt: bool = True
+    """clusters: split, merge and move where this predicts later rewards significantly better."""
+    fallback: bool = True
+    """clusters: use them only while they predict rewards better than random groups, the flat level and the prompt."""
+    memory_mib: Positive | None = None
+    """Free memory that the numbers of clusters and remembered prompts are fitted to; default: measured at the start."""
+
+    @property
+    def cosines(self) -> list[float]:
+        """The thresholds, finest level first."""
+        return self.thresholds or ([0.8] if self.kind == "first_match" else [0.7, 0.5])
+
+    @model_validator(mode="after")
+    def _thresholds_fall(self) -> GroupingConfig:
+        given = self.cosines
+        if any(finer <= coarser for finer, coarser in pairwise(given)):
+            raise ValueError(f"thresholds {given} do not fall; the finest level comes first, e.g. [0.9, 0.7]")
+        if self.kind == "first_match" and len(given) > 1:
+            raise ValueError(f"kind 'first_match' has one level; thresholds {given} are {len(given)}")
+        return self

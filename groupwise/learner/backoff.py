@@ -1,0 +1,43 @@
+"""What to do when memory runs out: the same work again, in smaller pieces."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from groupwise.types import UserError
+
+T = TypeVar("T")
+SIGNS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")  # of errors that have no type of their own
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this error says that memory ran out, on whatever device."""
+    typed = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return typed or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS))
+
+
+def within_memory(work: Callable[[int], T], tokens: int, longest: int) -> tuple[T, int]:
+    """`work(tokens)`, from its beginning with half as many while memory runs out; and the number that was enough.
+
+    Raises UserError when the `longest` row alone, in tokens, does not fit.
+    """
+    while True:
+        try:
+            return work(tokens), tokens
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        # only here, where the error and all that its frames held are gone, can their memory be given back
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if tokens <= longest:
+            raise UserError(
+                f"memory: one row of {longest} tokens does not fit; lower rollout.max_tokens, set "
+                "update.gradient_checkpointing true, or train adapters only (lora.rank 8)"
+            )
+        tokens = max(longest, tokens // 2)

@@ -1,0 +1,62 @@
+"""Several processes under torchrun make the run that one process makes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import tiny_model
+
+from groupwise.run.world import World
+from stages.runs import ENVIRONMENT, PATIENCE, command, rollouts, rows, write_recipe
+
+
+def torchrun(folder: Path, processes: int, *argv: str) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return subprocess.run(
+        [*launcher, "-m", "groupwise", *argv],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Run folders of one process, and of two that were stopped and resumed."""
+    folder = tmp_path_factory.mktemp("torchrun")
+    model = tiny_model(folder / "tiny")
+    sizes = {"steps": 4, "loss": {"beta": 0.02}, "eval": {"prompts": 5, "every": 4}}
+    write_recipe(folder / "r.yaml", model, **sizes)
+    one = command(folder, "train", "r.yaml", "--run.dir", "one")
+    assert one.code == 0, one.err
+    write_recipe(folder / "r.yaml", model, **sizes)
+    two = torchrun(folder, 2, "train", "r.yaml", "--run.dir", "two")
+    assert two.returncode == 0, two.stdout + two.stderr
+    assert two.stdout.count("update 4/4") == 1, "one process speaks"
+    return folder / "one", folder / "two"
+
+
+def test_two_processes_draw_and_score_what_one_does(folders: tuple[Path, Path]) -> None:
+    one, two = (rollouts(folder)["step-000001.parquet"].to_pydict() for folder in folders)
+    for column in ("prompt_id", "completion", "reward", "advantage", "group"):
+        assert one[column] == two[column]
+
+
+def test_two_processes_learn_what_one_does(folders: tuple[Path, Path]) -> None:
+    one, two = (rows(folder) for folder in folders)
+    assert len(one) == len(two) == 4
+    for name in ("loss", "policy/grad_norm", "policy/entropy", "policy/kl", "policy/clip_fraction", "reward/mean"):
+        np.testing.assert_allclose([r[name] for r in two], [r[name] for r in one], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_shares_cover_all_in_order() -> None:
+    for size in (1, 2, 3, 7):
+        shares = [list(World(rank, size).share(range(5))) for rank in range(size)]
+        assert [item for share in shares for item in share] == list(range(5))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
