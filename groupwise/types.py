@@ -127,6 +127,10 @@ class Engine(Protocol):
         """Take the learner's named tensors as policy `version`."""
         ...
 
+    def close(self) -> None:
+        """End whatever generates outside of this process."""
+        ...
+
 
 class PromptStream(Protocol):
     """An endless or finite iterator of prompts that can be continued from `cursor`."""

@@ -50,7 +50,7 @@ class LossConfig(Section):
     kl: Literal["k1", "k2", "k3", "k3_corrected"] = "k3"
     """Estimator of the KL divergence; k1 goes into the reward, the others into the loss."""
     old: Literal["engine", "learner"] = "engine"
-    """Old log-probs: the engine's, or the learner's, corrected by truncated importance sampling."""
+    """Old log-probs: the engine's, or the learner's with truncated importance sampling, the default with vllm."""
     importance_cap: Annotated[float, Field(gt=0)] = 2.0
     """old: learner; the token loss is multiplied by min(old / engine, this)."""
 

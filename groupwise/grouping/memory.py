@@ -54,7 +54,7 @@ class Memory:
         self.history.move(paths)
 
     def report(self, names: Sequence[str]) -> dict[str, float]:
-        """Metrics: the half-life in force (updates; 0: none), the known prompts, the variances of the levels `names`."""
+        """Metrics: the half-life in force (updates; 0: none), the known prompts, the variances of the levels."""
         half_life = self.history.half_life
         return {
             "history/half_life": half_life if np.isfinite(half_life) else 0.0,

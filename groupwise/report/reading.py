@@ -6,13 +6,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
-from groupwise.run.folder import METRICS, RECIPE, ROLLOUTS, SUMMARY
+from groupwise.report.tree import Node, read_tree
+from groupwise.run.folder import GROUPS, METRICS, RECIPE, ROLLOUTS, SUMMARY
+from groupwise.run.groups import read_groups
 from groupwise.run.metrics import read_metrics
 from groupwise.types import Floats, Ints, UserError
 
@@ -26,9 +29,15 @@ class Run:
     recipe: Mapping[str, Any]
     steps: Ints  # [S] strictly rising
     metrics: Mapping[str, Floats]  # name -> [S]; nan where a row has no number of that name
+    groups: tuple[Mapping[str, Any], ...]  # the tree of each update, see run/groups.py; empty in older runs
     summary: Mapping[str, Any]  # empty until the run is finished
     rollout_files: tuple[Path, ...]  # in the order of the updates
     problems: tuple[str, ...]  # what could not be read, each a sentence
+
+    @cached_property
+    def tree(self) -> tuple[Node, ...]:
+        """The groups of the whole run, from the coarsest down."""
+        return read_tree(self.groups)
 
     @property
     def finished(self) -> bool:
@@ -78,6 +87,7 @@ def read_run(folder: Path) -> Run:
         recipe=recipe,
         steps=steps,
         metrics=metrics,
+        groups=tuple(read_groups(folder / GROUPS)),
         summary=_summary(folder / SUMMARY, problems),
         rollout_files=tuple(sorted((folder / ROLLOUTS).glob("step-*.parquet"))),
         problems=tuple(problems),

@@ -61,6 +61,9 @@ class LocalEngine:
                 done.update(zip(rows, wave.completions(self.policy_version), strict=True))
         return [done[i] for i in range(len(prompts))]
 
+    def close(self) -> None:
+        """Nothing: it has no process of its own."""
+
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device

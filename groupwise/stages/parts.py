@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -57,16 +58,25 @@ class Parts:
             log.touch()
         judging = judge_rewards(recipe)
         judges = {reward.name: functions[reward.name] for reward in judging if reward.name in functions}
+        tasks = given.tasks_of(recipe, data)  # what is wrong with the data is told before a model is loaded
+        opened: list[Any] = []
+        self._end = weakref.finalize(self, _close_all, opened)
         self.scorer = Scorer(recipe.tasks, recipe.rewards, functions=functions, log=log)
         self.judge = Scorer(recipe.tasks, judging, functions=judges, log=log)
+        opened += [self.scorer, self.judge]
         policy.set_threads(recipe.threads)
         device = policy.pick_device(recipe.device)
         dtype = policy.compute_dtype(recipe.update.dtype, device)
         self.recipe, self.steps_done = recipe, 0
-        tasks = given.tasks_of(recipe, data)  # what is wrong with the data is told before a model is loaded
         warn_of_shortage(policy.load_config(recipe.model), recipe, dtype, device)
         self.policy = policy.load_policy(recipe.model, device, lora=recipe.lora, seed=recipe.seed, compute=dtype)
-        self.engine = build_engine(recipe, self.policy, dtype, self.run_dir / "vllm.log")
+        self.engine = build_engine(
+            recipe,
+            self.policy,
+            dtype,
+            self.run_dir / (f"vllm-{self.world.rank}.log" if self.world.rank else "vllm.log"),
+        )
+        opened.append(self.engine)
         self.learner = Learner(
             self.policy.model,
             loss=recipe.loss,
@@ -105,9 +115,8 @@ class Parts:
         self.stopped = True
 
     def close(self) -> None:
-        """End the processes of the rewards."""
-        self.scorer.close()
-        self.judge.close()
+        """End the processes of the rewards and the engine; done by itself where nobody holds the trainer any more."""
+        self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -166,3 +175,8 @@ class Parts:
     def _forget(self) -> None:
         forget_after(self.run_dir / ROLLOUTS, self.steps_done)
         forget_groups(self.run_dir / GROUPS, self.steps_done)
+
+
+def _close_all(parts: Sequence[Any]) -> None:
+    for part in parts:
+        part.close()

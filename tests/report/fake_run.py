@@ -14,6 +14,7 @@ import yaml
 
 from groupwise.config import Recipe
 
+from . import fake_groups
 from .families import FAMILIES, Family
 
 Z = 1.96
@@ -30,9 +31,13 @@ def make_run(
     eval_every: int = 0,
     finished: bool = True,
     rollouts: bool = True,
+    groups: str | None = "clusters",
     seed: int = 0,
 ) -> Path:
-    """Write the folder; `asked` is the number of updates in the recipe."""
+    """Write the folder; `asked` is the number of updates in the recipe, `groups` its `grouping.kind`.
+
+    Without groups it is a run from before there were any.
+    """
     rng = np.random.default_rng(seed)
     recipe = Recipe.model_validate(
         {
@@ -41,16 +46,24 @@ def make_run(
             "rewards": [{"name": "accuracy"}, {"name": "format", "function": "rewards:form", "weight": 0.1}],
             "rollout": {"group_size": group_size, "batch_size": group_size * prompts_a_step, "max_tokens": 96},
             "update": {"learning_rate": 2e-4, "warmup": 5},
+            "grouping": {"kind": groups or "domain"},
         }
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    rows = []
+    rows: list[dict[str, Any]] = []
+    updates = []
     for step in range(1, steps + 1):
         drawn = _rollouts(rng, step, steps, families, prompts_a_step, group_size)
         rows.append(_row(rng, step, steps, drawn, rows, eval_every, families))
+        if groups:
+            fake_groups.place(np.random.default_rng([seed, step]), groups, families, drawn)
+            rows[-1] |= fake_groups.metrics(np.random.default_rng([seed, step]), groups, step)
+        updates.append(drawn)
         if rollouts:
             write_rollouts(folder, step, drawn)
+    if groups and steps:
+        fake_groups.write_groups(folder, groups, updates)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if finished:
         (folder / "summary.json").write_text(json.dumps(make_summary(families, rows), indent=2))
@@ -60,6 +73,7 @@ def make_run(
 def write_rollouts(folder: Path, step: int, rows: Sequence[dict[str, Any]]) -> None:
     (folder / "rollouts").mkdir(exist_ok=True)
     types = {"answer": pa.string(), "reward": pa.float64(), "dropped": pa.string()}
+    types |= {"path": pa.list_(pa.int64()), "embedding": pa.list_(pa.float16())}
     columns = {key: pa.array([row[key] for row in rows], type=types.get(key)) for key in rows[0]}
     pq.write_table(pa.table(columns), folder / "rollouts" / f"step-{step:06d}.parquet")
 

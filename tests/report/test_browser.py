@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,10 @@ import pytest
 
 from groupwise.report import write_report
 
+from .conftest import CHROMIUM, DESKTOP
 from .fake_run import make_rollout, make_run, write_rollouts
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-DESKTOP, PHONE = (1280, 900), (390, 844)
+PHONE = (390, 844)
 
 pytestmark = [
     pytest.mark.browser,
@@ -25,49 +24,7 @@ playwright = pytest.importorskip("playwright.sync_api")
 playwright.expect.set_options(timeout=60_000)  # two busy cores
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        yield chromium
-        chromium.close()
-
-
 Open = Callable[..., Any]
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Open]:
-    """Opens a page; at the end of the test, nothing but that file was asked for and nothing was complained about."""
-    asked: list[str] = []
-    complaints: list[str] = []
-    contexts = []
-
-    def route(request: Any) -> None:
-        url = request.request.url
-        if url.startswith(("file:", "data:")):
-            request.continue_()
-        else:
-            asked.append(url)
-            request.abort()
-
-    def visit(path: Path, size: tuple[int, int] = DESKTOP, scheme: str = "light") -> Any:
-        width, height = size
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        contexts.append(context)
-        context.route("**/*", route)
-        tab = context.new_page()
-        tab.set_default_timeout(60_000)
-        tab.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.goto(path.as_uri())
-        return tab
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert asked == []
-    assert complaints == []
 
 
 def scroll_through(tab: Any) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from groupwise.report import write_report
@@ -33,9 +34,9 @@ def test_the_page_is_in_the_run_folder_and_small(finished: Path, page: Path) -> 
 def test_it_has_every_section_and_its_numbers(page: Path) -> None:
     tree = read(page)
     ids = [attributes["id"] for tag, attributes in tree.tags if tag == "section"]
-    assert ids == ["overview", "gains", "checks", "curves", "rollouts", "recipe"]
+    assert ids == ["overview", "gains", "checks", "curves", "groups", "prompts", "rollouts", "recipe"]
     said = tree.text.replace("\u202f", " ")
-    for words in ("seedling, trained by reinforcement on 8 tasks: 24 updates", "31.4 %", "57.6 %", "+26.3", "rloo"):
+    for words in ("seedling, trained by reinforcement on 8 tasks: 24 updates", "31.4 %", "57.6 %", "+26.3", "dapo"):
         assert words in said
     for family in FAMILIES:
         assert family.name in said
@@ -83,7 +84,8 @@ def test_hostile_text_stays_text_wherever_it_stands(tmp_path: Path, text: str) -
     plain = read(write_report(make_run(tmp_path / "plain", steps=2)))
     run = make_run(tmp_path / "run", steps=2)
     hostile = make_rollout(task=text, domain=text, prompt=text, completion=text, answer=text, dropped=text)
-    write_rollouts(run, 3, [hostile | {"step": 3, "rewards": json.dumps({text: 1.0}), "finish_reason": text}])
+    hostile |= {"step": 3, "rewards": json.dumps({text: 1.0}), "finish_reason": text}
+    write_rollouts(run, 3, [hostile | {"path": [0, 0], "embedding": np.ones(16, np.float16)}])
     rows = (run / "metrics.jsonl").read_text()
     named = {"step": 3, f"tasks/{text}/reward": 0.5, f"reward/{text}/mean": 0.5, f"odd/{text}": 1.0}
     (run / "metrics.jsonl").write_text(rows + json.dumps(named) + "\n")
@@ -93,8 +95,13 @@ def test_hostile_text_stays_text_wherever_it_stands(tmp_path: Path, text: str) -
         summary[part]["domains"][text] = text
     summary["machine"]["cpu"] = text
     (run / "summary.json").write_text(json.dumps(summary))
+    level = {"level": text, "id": 0, "label": text, "rollouts": 2, "parent": None, "reward": 0.5}
+    groups = {"step": 3, "names": [text, "prompt"], "level": "flat", "reason": text, "groups": [level]}
+    with (run / "groups.jsonl").open("a") as file:
+        file.write(json.dumps(groups) + "\n")
     tree = read(write_report(run))
     assert text in [group["prompt"] for group in tree.data("rollouts")["groups"]]
+    assert f"{text} #0" in [point["group"] for point in tree.data("prompts")["points"]]
     assert [tag for tag, _ in tree.tags].count("script") == [tag for tag, _ in plain.tags].count("script")
     assert {tag for tag, _ in tree.tags} == {tag for tag, _ in plain.tags}
     assert not any(name.startswith("on") for _, attributes in tree.tags for name in attributes)
@@ -153,6 +160,10 @@ def only_before(folder: Path) -> Path:
     return folder
 
 
+def before_groups(folder: Path) -> Path:
+    return make_run(folder, steps=3, groups=None)
+
+
 def fine_tuning(folder: Path) -> Path:
     make_run(folder, steps=0, finished=False)
     rows = [{"step": step, "loss": 2 / step, "policy/grad_norm": 0.5, "tokens/per_second": 9e3} for step in (1, 2, 3)]
@@ -169,6 +180,7 @@ UNFINISHED: dict[Callable[[Path], Path], list[str]] = {
     no_recipe: ["finished", "recipe.yaml is missing"],
     all_broken: ["recipe.yaml could not be read", "summary.json could not be read", "1 of the rollout files"],
     only_before: ["before; not evaluated again yet"],
+    before_groups: ["finished"],
     fine_tuning: ["3 updates, no summary", "Loss"],
 }
 
@@ -178,6 +190,8 @@ def test_a_run_with_less_has_a_page_that_says_so(tmp_path: Path, make: Callable[
     tree = read(write_report(make(tmp_path / "run")))
     said = " ".join(tree.text.split())
     assert [sentence for sentence in UNFINISHED[make] if sentence not in said] == []
+    ids = {attributes["id"] for tag, attributes in tree.tags if tag == "section"}
+    assert ("groups" in ids) == (make not in (no_updates, recipe_only, before_groups, fine_tuning))
 
 
 def test_without_curves_the_page_carries_no_chart_library(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_the_overview_of_an_unfinished_run_counts_the_rows(tmp_path: Path) -> No
 
 def test_the_setup_names_what_matters(finished: Path) -> None:
     shown = {label: (value, remark) for label, value, remark in setup(read_run(finished))}
-    assert shown["Advantage"][0] == "rloo" and shown["Loss"] == ("dapo", "")
+    assert shown["Advantage"][0] == "hierarchical" and shown["Loss"] == ("dapo", "")
     assert shown["Sampling"] == ("temperature 1", "at most 96 tokens, seed 0")
     assert shown["Rewards"] == ("accuracy, format", "format \u00d70.1")
 

@@ -8,6 +8,8 @@ from groupwise.tasks.scoring import Scorer
 
 from .cases import HERE, reward
 
+collect_ignore = ["batched_rewards.py"]  # workers import it by this name, from this folder
+
 
 @pytest.fixture
 def bad_rewards_on_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,11 @@
 "use strict";
 
-// The curves. ECharts draws lines and axes; pointing, keys and read-outs are here, one position for all charts.
+// The charts of all sections. ECharts draws lines and axes; pointing, keys and read-outs are here, one position for all.
 (() => {
-  const charts = GW.data("curves");
   const ROLES = { main: "c1", second: "c2", third: "c3", fourth: "c4", reference: "reference" };
   const DASHES = ["solid", "dashed", "dotted"];
   const state = { smoothing: 1, range: null, step: null };
-  const figures = []; // those on the page, in the order of `charts`
+  const figures = new Map(); // by their elements, in the order of the page
 
   // Values by a Gaussian window of about a fortieth of the run, times `strength`; gaps stay gaps.
   function smooth(values, strength) {
@@ -27,7 +26,7 @@
   }
 
   const isSmoothed = (chart, line) =>
-    state.smoothing > 0 && !line.points && !chart.stacked && line.values.filter((v) => v !== null).length >= 8;
+    state.smoothing > 0 && !line.points && !chart.stacked && !chart.settled && line.values.filter((v) => v !== null).length >= 8;
 
   // [step, value] pairs inside the range that is looked at.
   function pairs(chart, values) {
@@ -288,12 +287,15 @@
   const seen = new IntersectionObserver(
     (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => {
       seen.unobserve(entry.target);
-      build(figures[Number(entry.target.dataset.chart)]);
+      build(figures.get(entry.target));
     }),
     { rootMargin: "400px" },
   );
 
+  const data = {}; // by section
   document.querySelectorAll("[data-chart]").forEach((box) => {
+    const { id } = box.closest("section");
+    const charts = (data[id] ??= GW.data(id));
     const plot = box.querySelector(".plot");
     const figure = {
       box, plot, ends: box.querySelector(".ends"), chart: charts[Number(box.dataset.chart)], drawing: null, hidden: new Set(),
@@ -302,7 +304,7 @@
       brush: GW.element("div", { class: "brush", hidden: true }),
     };
     plot.append(figure.canvas, figure.brush, figure.hair);
-    figures[Number(box.dataset.chart)] = figure;
+    figures.set(box, figure);
     legend(figure);
     table(figure);
     readOut(figure);

@@ -1,6 +1,6 @@
 """The page, section by section. To add one: `build` in a file here, a template in assets/sections, a line below."""
 
-from groupwise.report.sections import checks, curves, gains, overview, recipe, rollouts
+from groupwise.report.sections import checks, curves, gains, groups, overview, prompts, recipe, rollouts
 from groupwise.report.sections.base import Builder, Section
 
 SECTIONS: tuple[Builder, ...] = (
@@ -8,6 +8,8 @@ SECTIONS: tuple[Builder, ...] = (
     gains.build,
     checks.build,
     curves.build,
+    groups.build,
+    prompts.build,
     rollouts.build,
     recipe.build,
 )

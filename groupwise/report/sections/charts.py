@@ -36,6 +36,7 @@ class Chart:
     lines: tuple[Line, ...]
     steps: Ints  # [S]
     stacked: bool = False
+    settled: bool = False  # its lines are running means, and are drawn as they are
     limit: tuple[str, float] | None = None  # a dashed line: its name and height
     bounds: tuple[float | None, float | None] = (None, None)  # of the vertical axis; None: as the values ask
     log: bool = False
@@ -191,6 +192,32 @@ GROUPS = (
         "rollouts",
         "Mean number of rollouts in a group.",
         {"groups/size_mean": "mean"},
+    ),
+    Plot(
+        "Shrinkage",
+        "share of the baseline",
+        "How much of a prompt's baseline comes from beyond its own other rollouts.",
+        {"groups/shrinkage": "from beyond"},
+        format="share",
+    ),
+    Plot(
+        "Likeness within clusters",
+        "intraclass correlation",
+        "Share of the prompts' differences that lies between clusters. At 0 they group nothing that matters.",
+        {"groups/icc": "correlation"},
+    ),
+    Plot(
+        "Borders moved",
+        "so far",
+        "Clusters split and merged, and prompts passed on, where that predicts rewards better.",
+        {"groups/splits": "splits", "groups/merges": "merges", "groups/moves": "moves"},
+        format="count",
+    ),
+    Plot(
+        "Half-life of the past",
+        "updates",
+        "After so many a past reward of a prompt counts half. Short: the policy changes fast.",
+        {"history/half_life": "half-life"},
     ),
 )
 

@@ -139,6 +139,7 @@ def chart_data(chart: Chart) -> dict[str, Any]:
     return {
         "format": chart.format,
         "stacked": chart.stacked,
+        "settled": chart.settled,
         "small": chart.small,
         "log": chart.log,
         "limit": chart.limit,

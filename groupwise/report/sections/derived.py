@@ -13,11 +13,11 @@ from groupwise.types import Floats, Ints
 ROLES: tuple[Role, ...] = ("main", "second", "third", "fourth")
 MOST_ROLES = len(ROLES)
 ENDS = ("before", "after")
-# Metrics that the charts of this file show, besides those that only the totals at the head of the page show.
+# Metrics that the charts of this file and of baselines.py show, and those that only the totals at the head show.
 SHOWN = {"accuracy", "eval/pass@1", "rollouts/total", "tokens/total"} | {
     f"rollouts/{name}" for name in ("truncated", "dropped", "discarded")
 }
-SHOWN_PATTERN = r"reward/.+/mean|tasks/.+/reward|eval/.+/pass@1|time/.+"
+SHOWN_PATTERN = r"reward/.+/mean|tasks/.+/reward|eval/.+/pass@1|time/.+|variance/.+|baseline/error/.+"
 TINY = 0.02  # parts of the time below this share are put together
 
 

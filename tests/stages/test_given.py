@@ -1,0 +1,90 @@
+"""What a user may hand to the library, and what becomes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import tiny_model
+
+from groupwise import Recipe, Run, Trainer
+from groupwise.stages.given import as_recipe, with_data, with_rewards
+from groupwise.types import UserError
+
+QUESTIONS = [{"prompt": f"{a} plus {b}?", "answer": str(a + b), "kind": "sum"} for a in range(6) for b in range(6)]
+SMALL: dict[str, Any] = {
+    "steps": 2,
+    "threads": 1,
+    "rollout": {"group_size": 2, "batch_size": 8, "max_tokens": 8},
+    "eval": {"prompts": 4},
+}
+
+
+def letters(prompt: Any, completion: str) -> float:
+    return float(len(set(completion)))
+
+
+def test_a_recipe_comes_in_any_form(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("steps: 3\n")
+    assert as_recipe(tmp_path / "mine.yaml").steps == as_recipe({"steps": 3}).steps == as_recipe(Recipe(steps=3)).steps
+    assert as_recipe(str(tmp_path / "mine.yaml")).run.dir == "runs/mine"
+    assert as_recipe(None) == Recipe()
+
+
+def test_functions_replace_the_default_reward_and_stand_beside_named_ones() -> None:
+    alone, functions = with_rewards(Recipe(), letters)
+    assert [reward.name for reward in alone.rewards] == ["letters"]
+    assert functions == {"letters": letters}
+    named = Recipe.model_validate({"rewards": [{"name": "accuracy"}, {"name": "letters", "weight": 0.5}]})
+    beside, _ = with_rewards(named, [letters])
+    assert [(reward.name, reward.weight) for reward in beside.rewards] == [("accuracy", 1.0), ("letters", 0.5)]
+    renamed, _ = with_rewards(Recipe(), {"a": letters, "b": letters})
+    assert [reward.name for reward in renamed.rewards] == ["a", "b"]
+    assert with_rewards(Recipe(), None) == (Recipe(), {})
+
+
+def test_two_functions_of_one_name_are_refused() -> None:
+    with pytest.raises(UserError, match="two functions are named 'letters'"):
+        with_rewards(Recipe(), [letters, letters])
+
+
+def test_data_take_the_place_of_tasks() -> None:
+    task = with_data(Recipe()).tasks[0]
+    assert task.data is not None and task.data.prompt == "prompt"
+    mapped = Recipe.model_validate({"tasks": [{"name": "q", "data": {"path": "x", "prompt": "{question}?"}}]})
+    task = with_data(mapped).tasks[0]
+    assert (task.name, task.data.prompt) == ("q", "{question}?")  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="leave tasks empty or name one with `data`; given: gcd"):
+        with_data(Recipe.model_validate({"tasks": [{"name": "gcd"}]}))
+
+
+def test_data_without_answers_are_told_before_a_model_is_loaded(tmp_path: Path) -> None:
+    recipe = {**SMALL, "model": "nowhere/at-all", "run": {"dir": str(tmp_path / "run")}}
+    with pytest.raises(UserError, match="reward 'accuracy' compares with answers, but the data have no column 'answer'"):
+        Trainer(recipe, data=[{"prompt": "hello"}])
+
+
+def test_a_run_of_the_library(tmp_path: Path) -> None:
+    """Data, a closure as reward, callbacks, stopping early, the run that is returned, and resuming it."""
+    seen: list[int] = []
+
+    def watch(trainer: Trainer, row: dict[str, float]) -> None:
+        seen.append(trainer.steps_done)
+        if trainer.steps_done == 2:
+            trainer.stop()
+
+    recipe = {**SMALL, "steps": 5, "model": str(tiny_model(tmp_path / "tiny")), "run": {"dir": str(tmp_path / "run")}}
+    with Trainer(recipe, QUESTIONS, lambda prompt, completion: len(completion) / 8, [watch]) as trainer:
+        run = trainer.train()
+    assert seen == [1, 2]
+    assert isinstance(run, Run)
+    assert "reward/<lambda>/mean" in run.metrics
+    assert (run.path / "model" / "config.json").exists()
+    assert "2 of 5 updates" in repr(run)
+    assert "<svg" in run._repr_html_()
+    with Trainer(recipe, QUESTIONS, {"<lambda>": lambda prompt, completion: 0.5}, resume=True) as trainer:
+        assert trainer.steps_done == 2
+        row = trainer.step()
+    assert {"loss", "groups/count", "groups/size_mean"} <= set(row)
+    assert row["reward/mean"] == 0.5
