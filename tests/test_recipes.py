@@ -23,6 +23,7 @@ SHRUNKEN = {
         "--eval.prompts=3",
         "--eval.every=1",
         "--update.warmup=0",
+        "--rollout.max_tokens=48",
     ],
     "sft": ["--steps=2", "--threads=1", "--rows=2", "--micro_rows=1"],
 }
@@ -35,9 +36,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("recipes")
     runs = {}
     for recipe in RECIPES:
-        command = "sft" if "data" in yaml.safe_load(recipe.read_text()) else "train"
+        written = yaml.safe_load(recipe.read_text())
+        command = "sft" if "data" in written else "train"
         out = folder / recipe.stem
-        more = [f"--model={tiny_model(folder / 'tiny', context=512)}"] if command == "sft" else []
+        embedded = command == "train" and written["model"] == "seedling"
+        more = [] if embedded else [f"--model={tiny_model(folder / 'tiny', context=1024)}"]
         line = [sys.executable, "-m", "groupwise", command, str(recipe), f"--run.dir={out}", *SHRUNKEN[command], *more]
         done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -63,6 +66,7 @@ def test_a_page_names_no_metric_that_is_never_written(run: dict[str, Path]) -> N
     page = (ROOT / "docs" / "metrics.md").read_text()
     written = {key for folder in run.values() for row in read_metrics(folder / "metrics.jsonl") for key in row}
     rare = {"policy/kl", "rollouts/dropped/NAME"}  # only with a reference, only when something is dropped
+    rare |= set(re.findall(r"`([^`]+)`", page[page.index("With `grouping.kind: clusters`") : page.index("## Policy")]))
     for name in set(re.findall(r"^\| (.*?) \|", page, re.MULTILINE)):
         for metric in re.findall(r"`([^`]+)`", name):
             pattern = re.escape(metric).replace("NAME", "[^/]+")

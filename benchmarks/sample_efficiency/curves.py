@@ -1,0 +1,82 @@
+"""Learning curves: lists of {"rollouts": n, "by_task": {task: pass@1}} with rising n, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from groupwise.types import Floats
+
+Curve = Sequence[Mapping[str, Any]]
+DRAWS = 4000  # of the bootstrap
+
+
+def points(curve: Curve) -> tuple[Floats, Floats]:
+    """Rollouts [E] and the mean pass@1 of the tasks [E]."""
+    rollouts = np.array([point["rollouts"] for point in curve], dtype=np.float64)
+    return rollouts, np.array([np.mean(list(point["by_task"].values())) for point in curve])
+
+
+def area(curve: Curve) -> float:
+    """Mean pass@1 over the rollouts of the run: the area under the curve by trapezoids, divided by its width."""
+    return _area(*points(curve))
+
+
+def area_by_task(curve: Curve) -> dict[str, float]:
+    rollouts = points(curve)[0]
+    return {
+        task: _area(rollouts, np.array([point["by_task"][task] for point in curve])) for task in curve[0]["by_task"]
+    }
+
+
+def final(curve: Curve) -> float:
+    return float(points(curve)[1][-1])
+
+
+def worst(curve: Curve) -> float:
+    """pass@1 of the task that is last at the end."""
+    return float(min(curve[-1]["by_task"].values()))
+
+
+def rollouts_to(curve: Curve, target: float) -> float | None:
+    """Rollouts after which the curve first reaches `target`, between evaluations on a straight line; None if never."""
+    rollouts, rates = points(curve)
+    reached = np.flatnonzero(rates >= target)
+    if not reached.size:
+        return None
+    last = int(reached[0])
+    if last == 0:
+        return float(rollouts[0])
+    share = (target - rates[last - 1]) / (rates[last] - rates[last - 1])
+    return float(rollouts[last - 1] + share * (rollouts[last] - rollouts[last - 1]))
+
+
+def iqm(values: Floats) -> float:
+    """Mean of the middle half of all values (Agarwal et al., arXiv 2108.13264)."""
+    return float(_middle_half(np.asarray(values).reshape(1, -1))[0])
+
+
+def interval(values: Floats, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap, over seeds, of the `iqm` of values [S] or [S, tasks].
+
+    Each task is a stratum: its seeds are drawn by themselves, as in that paper.
+    """
+    table = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    seeds = np.random.default_rng(seed).integers(len(table), size=(draws, *table.shape))
+    found = _middle_half(table[seeds, np.arange(table.shape[1])].reshape(draws, -1))
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _middle_half(values: Floats) -> Floats:
+    """[D] of each row of values [D, K]."""
+    from scipy.stats import trim_mean
+
+    return np.asarray(trim_mean(values, 0.25, axis=1))
+
+
+def _area(rollouts: Floats, rates: Floats) -> float:
+    width = rollouts[-1] - rollouts[0]
+    return float(np.trapezoid(rates, rollouts) / width) if width else float(rates[0])

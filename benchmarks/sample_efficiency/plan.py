@@ -1,0 +1,122 @@
+"""What the learning study runs, in which order: arms, mixes, learning rates by successive halving, paired seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sample_efficiency.scarce import scarce_tasks
+
+RATES = (3e-5, 6e-5, 1e-4, 2e-4, 4e-4)
+TUNING_SEEDS = (100, 101)
+SEEDS = tuple(range(8))
+TUNED_AS = "hierarchical@2"  # the ablations differ from it in what is grouped, and take its learning rate
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How an arm differs from the demo. `relabel`: see relabel.py."""
+
+    words: tuple[str, ...]
+    relabel: str | None = None
+    rate_of: str | None = None  # the arm whose learning rate it takes
+
+
+def _arm(kind: str, group: int, *more: str, **options: str) -> Arm:
+    return Arm((f"--advantage.kind={kind}", f"--rollout.group_size={group}", *more), **options)
+
+
+def _ablation(*more: str, **options: str) -> Arm:
+    return _arm("hierarchical", 2, *more, rate_of=TUNED_AS, **options)
+
+
+ARMS: dict[str, Arm] = {
+    "grpo@8": _arm("grpo", 8),
+    "hierarchical@2": _arm("hierarchical", 2),
+    "hierarchical@1": _arm("hierarchical", 1),
+    "global@1": _arm("global", 1),
+    "rloo@8": _arm("rloo", 8),
+    "rloo@2": _arm("rloo", 2),
+    "hierarchical@4": _arm("hierarchical", 4),
+    "jspo@4": _arm("jspo", 4),
+    "ebpo@4": _arm("ebpo", 4),
+    "spo@1": _arm("spo", 1),
+    "random groups@2": _ablation(relabel="random"),
+    "task names@2": _ablation(relabel="tasks"),
+    "clusters@2": _ablation("--grouping.kind=clusters"),
+    "no history@2": _ablation("--advantage.history=0"),
+    "kernel@2": _ablation("--advantage.transfer=kernel"),
+}
+MIXES: dict[str, tuple[str, ...]] = {
+    "demo": (),
+    "scarce": (f"--tasks={json.dumps(scarce_tasks())}",),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    mixes: tuple[str, ...] = tuple(MIXES)
+    arms: tuple[str, ...] = tuple(ARMS)
+    rates: tuple[float, ...] = RATES  # one: nothing is tuned
+    seeds: tuple[int, ...] = SEEDS
+    steps: int = 80
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run."""
+
+    mix: str
+    arm: str
+    rate: float
+    seed: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.mix}-{self.arm.replace(' ', '_')}-{self.rate:g}-{self.seed}-{self.steps}"
+
+
+def next_jobs(plan: Plan, scores: Mapping[str, float]) -> list[Job]:
+    """The jobs that are still to be done and can be started now, most wanted first.
+
+    scores: by the names of the jobs that are done. The seeds of an arm wait for its learning rate; seed 0 of all arms
+    comes before seed 1, so that what is there at any time can be compared.
+    """
+    return [job for mix in plan.mixes for job in _of_mix(plan, mix, scores) if job.name not in scores]
+
+
+def best_rate(plan: Plan, mix: str, arm: str, scores: Mapping[str, float]) -> float | None:
+    """The learning rate that tuning has found; None while it has not."""
+    return _halving(plan, mix, ARMS[arm].rate_of or arm, scores)[0]
+
+
+def _of_mix(plan: Plan, mix: str, scores: Mapping[str, float]) -> Iterator[Job]:
+    tuned = dict.fromkeys(ARMS[arm].rate_of or arm for arm in plan.arms)
+    rates = {}
+    for arm in tuned:
+        rates[arm], wanted = _halving(plan, mix, arm, scores)
+        yield from wanted
+    for seed in plan.seeds:
+        for arm in plan.arms:
+            rate = rates[ARMS[arm].rate_of or arm]
+            if rate is not None:
+                yield Job(mix, arm, rate, seed, plan.steps)
+
+
+def _halving(plan: Plan, mix: str, arm: str, scores: Mapping[str, float]) -> tuple[float | None, list[Job]]:
+    """Every rate at half length on the first tuning seed; the better half of them (rounded down) on the second."""
+    rates: Sequence[float] = plan.rates
+    done: dict[float, list[float]] = {rate: [] for rate in rates}
+    for seed in TUNING_SEEDS:
+        if len(rates) == 1:
+            return rates[0], []
+        jobs = {rate: Job(mix, arm, rate, seed, plan.steps // 2) for rate in rates}
+        if any(job.name not in scores for job in jobs.values()):
+            return None, list(jobs.values())
+        for rate, job in jobs.items():
+            done[rate].append(scores[job.name])
+        ranked = sorted(rates, key=lambda rate: -sum(done[rate]))
+        rates = ranked[: max(1, len(ranked) // 2)]
+    return rates[0], []

@@ -1,0 +1,154 @@
+"""`report`: what the learning runs show so far, and what is missing; learning.json and a table."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sample_efficiency.curves import area, area_by_task, final, interval, iqm, points, rollouts_to, worst
+from sample_efficiency.learning import results
+from sample_efficiency.places import RESULTS, write_json
+from sample_efficiency.plan import MIXES, RATES, SEEDS, Job, Plan, best_rate
+
+AGAINST = "grpo@8"
+Run = dict[str, Any]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=80, help="of the runs that are compared")
+    parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="as given to `learning`")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+
+
+def run(arguments: Namespace) -> None:
+    runs = results()
+    if not runs:
+        raise SystemExit("no runs yet; python benchmarks/sample_efficiency.py learning")
+    plan = Plan(rates=tuple(arguments.rates), seeds=tuple(arguments.seeds), steps=arguments.steps)
+    found = {mix: analyse(plan, mix, runs) for mix in MIXES}
+    machines = {tuple(sorted(r["machine"].items())) for r in runs}
+    write_json(
+        RESULTS / "learning.json",
+        {"machines": [dict(m) for m in sorted(machines)], "steps": plan.steps, "against": AGAINST, "mixes": found},
+    )
+    for mix, result in found.items():
+        show(mix, result)
+
+
+def analyse(plan: Plan, mix: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """Every arm of a mix at its learning rate, on the seeds that are there, and paired with grpo@8 by seed."""
+    mine = [r for r in runs if r["mix"] == mix]
+    scores = {name_of(r): area(r["curve"]) for r in mine}
+    chosen: dict[str, dict[int, Run]] = {}
+    rates: dict[str, float | None] = {}
+    for arm in plan.arms:
+        rates[arm] = rate = best_rate(plan, mix, arm, scores)
+        whole = [r for r in mine if (r["arm"], r["rate"], r["steps"]) == (arm, rate, plan.steps)]
+        chosen[arm] = {r["seed"]: r for r in whole if r["seed"] in plan.seeds}
+    return {
+        "arms": {
+            arm: {"rate": rates[arm]} | of_arm(by_seed, chosen[AGAINST]) for arm, by_seed in chosen.items() if by_seed
+        },
+        "missing": {
+            arm: "learning rate" if rates[arm] is None else [s for s in plan.seeds if s not in chosen[arm]]
+            for arm in plan.arms
+            if len(chosen[arm]) < len(plan.seeds)
+        },
+    }
+
+
+def name_of(run: Run) -> str:
+    return Job(**{key: run[key] for key in ("mix", "arm", "rate", "seed", "steps")}).name
+
+
+def of_arm(by_seed: dict[int, Run], against: dict[int, Run]) -> dict[str, Any]:
+    """Numbers of one arm; those of `paired` are on the seeds that `against` has too."""
+    curves = [r["curve"] for _, r in sorted(by_seed.items())]
+    tasks = list(curves[0][0]["by_task"])
+    by_task = np.array([[area_by_task(curve)[task] for task in tasks] for curve in curves])
+    finals = np.array([[curve[-1]["by_task"][task] for task in tasks] for curve in curves])
+    common = sorted(set(by_seed) & set(against))
+    mean = {task: float(value) for task, value in zip(tasks, finals.mean(0), strict=True)}
+    return {
+        "seeds": sorted(by_seed),
+        "seconds": float(np.median([r["seconds"] for r in by_seed.values()])),
+        "start": float(np.mean([points(curve)[1][0] for curve in curves])),
+        "final": float(finals.mean()),
+        "final_iqm": with_interval(finals),
+        "area": float(by_task.mean()),
+        "area_iqm": with_interval(by_task),
+        "worst_task": min(mean, key=lambda task: mean[task]),
+        "worst_final": with_interval(np.array([worst(curve) for curve in curves])),
+        "curve": mean_curve(curves),
+        "paired": paired([(by_seed[s]["curve"], against[s]["curve"]) for s in common]) if common else None,
+    }
+
+
+def paired(pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    """Against the other arm, seed by seed: held-out prompts, their sampling and the order of the data are the same.
+
+    gain            of the area under the curve over the start, as a ratio
+    rollouts_ratio  the other's rollouts divided by those after which this arm reaches the other's final score. Where
+                    it never does, the ratio is below 1 and is counted as 1 at most: `censored` says how often
+    """
+    area_difference = np.array([area(mine) - area(other) for mine, other in pairs])
+    final_difference = np.array([final(mine) - final(other) for mine, other in pairs])
+    gains = np.array([gain(mine) / gain(other) for mine, other in pairs if gain(other) > 0])
+    needed = [rollouts_to(mine, final(other)) for mine, other in pairs]
+    budget = [float(points(other)[0][-1]) for _, other in pairs]
+    known = [(n, b) for n, b in zip(needed, budget, strict=True) if n is None or n > 0]
+    ratios = np.array([1.0 if n is None else b / n for n, b in known])
+    return {
+        "seeds": len(pairs),
+        "area_difference": with_interval(area_difference),
+        "final_difference": with_interval(final_difference),
+        "gain": with_interval(gains) if len(gains) else None,
+        "rollouts": needed,
+        "rollouts_ratio": with_interval(ratios) if len(ratios) else None,
+        "censored": sum(n is None for n in needed),
+    }
+
+
+def gain(curve: Any) -> float:
+    return area(curve) - float(points(curve)[1][0])
+
+
+def with_interval(values: np.ndarray) -> list[float]:
+    """Interquartile mean, and its 95 % bootstrap interval over seeds."""
+    return [iqm(values), *interval(values)]
+
+
+def mean_curve(curves: Sequence[Any]) -> list[list[float]]:
+    """[rollouts, pass@1] where all seeds were evaluated."""
+    at = [dict(zip(*(axis.tolist() for axis in points(curve)), strict=True)) for curve in curves]
+    common = sorted(set.intersection(*(set(rates) for rates in at)))
+    return [[rollouts, float(np.mean([rates[rollouts] for rates in at]))] for rollouts in common]
+
+
+def show(mix: str, found: dict[str, Any]) -> None:
+    print(f"\n{mix}: IQM with 95 % bootstrap intervals; ratios and differences are paired with {AGAINST} by seed")
+    print(
+        f"{'arm':18} {'rate':>7} {'n':>2}  {'area':21} {'final':21} {'worst task':10} "
+        f"{'area difference':>22}  {'rollouts ratio':18} never"
+    )
+    for arm, row in sorted(found["arms"].items(), key=lambda item: -item[1]["area"]):
+        pair = row["paired"]
+        print(
+            f"{arm:18} {row['rate']:7g} {len(row['seeds']):2}  {words(row['area_iqm']):21} "
+            f"{words(row['final_iqm']):21} {row['worst_final'][0]:10.3f} "
+            + (
+                f"{words(pair['area_difference'], '+.3f'):>22}  {words(pair['rollouts_ratio'], '.2f'):18} "
+                f"{pair['censored']} of {pair['seeds']}"
+                if pair
+                else ""
+            )
+        )
+    for arm, what in found["missing"].items():
+        print(f"missing: {arm}: {what if isinstance(what, str) else 'seeds ' + ' '.join(map(str, what))}")
+
+
+def words(values: Sequence[float] | None, form: str = ".3f") -> str:
+    return "-" if values is None else "{:{f}} ({:{f}}, {:{f}})".format(*values, f=form)

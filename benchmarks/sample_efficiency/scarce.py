@@ -1,0 +1,75 @@
+"""Tasks whose rewards are rare at the start: harder parameters of the demo's families, found by measuring seedling."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sample_efficiency.places import DEMO, RUNS, start
+
+LEAST, MOST = 0.01, 0.05  # pass@1 before the first update
+
+
+def _complex(largest: int) -> dict[str, Any]:
+    ends = {"min_real": -largest, "max_real": largest, "min_imag": -largest, "max_imag": largest}
+    return {**ends, "operations_weights": [0.5, 0.5, 0, 0]}
+
+
+# the first of each family is the mix `scarce`; the others were measured on the way
+CANDIDATES: dict[str, list[dict[str, Any]]] = {
+    "chain_sum": [
+        {"min_digits": 1, "max_digits": 2, "min_terms": 6, "max_terms": 6},
+        {"min_digits": 2, "max_digits": 2, "min_terms": 5, "max_terms": 5},
+        {"min_digits": 2, "max_digits": 3, "min_terms": 4, "max_terms": 4},
+    ],
+    "leg_counting": [
+        {"min_animals": 5, "max_animals": 5, "min_instances": 1, "max_instances": 9},
+        {"min_animals": 4, "max_animals": 5, "min_instances": 5, "max_instances": 12},
+    ],
+    "simple_equations": [
+        {"min_terms": 3, "max_terms": 3, "min_value": 15, "max_value": 50},
+        {"min_terms": 4, "max_terms": 4, "min_value": 10, "max_value": 40},
+    ],
+    "complex_arithmetic": [_complex(90), _complex(120)],
+    "number_filtering": [
+        {"min_numbers": 8, "max_numbers": 10, "max_decimals": 1},
+        {"min_numbers": 6, "max_numbers": 8, "max_decimals": 1},
+        {"min_numbers": 8, "max_numbers": 10, "max_decimals": 0},
+    ],
+    "base_conversion": [
+        {"min_base": 3, "max_base": 9, "min_value": 80, "max_value": 240},
+        {"min_base": 3, "max_base": 9, "min_value": 90, "max_value": 300},
+    ],
+    "spell_backward": [
+        {"min_word_len": 7, "max_word_len": 9},
+        {"min_word_len": 7, "max_word_len": 8},
+    ],
+    "simple_geometry": [
+        {"min_sides": 5, "max_sides": 7},
+        {"min_sides": 5, "max_sides": 6},
+    ],
+}
+
+
+def scarce_tasks() -> list[dict[str, Any]]:
+    """The mix, as a recipe's `tasks`."""
+    return [{"name": family, "params": several[0]} for family, several in CANDIDATES.items()]
+
+
+def find_scarce(prompts: int) -> None:
+    """Measure all candidates on held-out prompts, and say which of them are scarce."""
+    tasks = [
+        {"name": f"{family}-{number}", "family": family, "params": params}
+        for family, several in CANDIDATES.items()
+        for number, params in enumerate(several)
+    ]
+    log = RUNS / "find-scarce.log"
+    words = ["eval", "seedling", "--json", f"--recipe={DEMO}", f"--prompts={prompts}", f"--tasks={json.dumps(tasks)}"]
+    if start([*words, "--threads=1"], log).wait():
+        raise SystemExit(f"groupwise eval failed: {log.read_text()[-2000:]}")
+    text = log.read_text()
+    rates = json.loads(text[text.index("\n{") :] if not text.startswith("{") else text)["by_task"]
+    for task in tasks:
+        rate = rates[task["name"]]
+        verdict = "scarce" if LEAST <= rate <= MOST else ""
+        print(f"{task['name']:22} {rate:6.1%} {verdict:7} {json.dumps(task['params'])}")
