@@ -42,7 +42,7 @@ def hierarchical_advantages(
     NaN, or shapes differ.
     """
     values, ids = checked(rewards, levels)
-    between, within = _variances(variances, ids.shape[1])
+    between, within = checked_variances(variances, ids.shape[1])
     if not 0 <= root_precision < np.inf:
         raise ValueError(f"root_precision is {root_precision}; it must be finite and at least 0")
     if root_precision > 0 and (root_mean is None or not np.isfinite(root_mean)):
@@ -50,7 +50,7 @@ def hierarchical_advantages(
     centre = float(np.median(values))  # digits are not spent on what all rewards share, and equal rewards give exact 0
     offsets, counts = values - centre, np.ones(len(values))
     if history is not None:
-        past_means, past_counts, past_ids = _history(history, ids.shape[1])
+        past_means, past_counts, past_ids = checked_history(history, ids.shape[1])
         offsets = np.concatenate([offsets, past_means - centre])
         counts = np.concatenate([counts, past_counts])
         ids = np.concatenate([ids, past_ids])
@@ -62,7 +62,7 @@ def hierarchical_advantages(
     return np.where(known > 0, offsets[: len(values)] - baseline, 0.0)
 
 
-def _variances(variances: ArrayLike, depth: int) -> tuple[Floats, float]:
+def checked_variances(variances: ArrayLike, depth: int) -> tuple[Floats, float]:
     """Between-variances [L] and the within-variance, which is made positive and finite: only ratios matter."""
     given = np.asarray(variances, dtype=np.float64)
     if given.shape != (depth + 1,):
@@ -78,7 +78,7 @@ def _variances(variances: ArrayLike, depth: int) -> tuple[Floats, float]:
     return between, max(within, LEAST_NOISE * (float(positive.min()) if positive.size else 1.0))
 
 
-def _history(history: tuple[ArrayLike, ArrayLike, ArrayLike], depth: int) -> tuple[Floats, Floats, Ints]:
+def checked_history(history: tuple[ArrayLike, ArrayLike, ArrayLike], depth: int) -> tuple[Floats, Floats, Ints]:
     """Means, counts and ids of the entries that count."""
     sums, counts = (np.asarray(part, dtype=np.float64) for part in history[:2])
     ids = np.asarray(history[2])

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from groupwise.advantage.hierarchical import _history, _variances
+from groupwise.advantage.hierarchical import checked_history, checked_variances
 from groupwise.advantage.inputs import checked
 from groupwise.advantage.kriging import inverse
 from groupwise.advantage.tree import parents
@@ -38,7 +38,7 @@ def kernel_advantages(
     O(P^3) for P <= 2,000 prompts, approximate and O(P) beyond. ValueError as there, and for an infinite variance.
     """
     values, ids = checked(rewards, levels)
-    between, noise = _variances(variances, ids.shape[1])
+    between, noise = checked_variances(variances, ids.shape[1])
     if not (np.isfinite(between).all() and 0 <= kernel_variance < np.inf):
         raise ValueError(f"variances {between} and kernel_variance {kernel_variance} must be finite and at least 0")
     nothing = np.zeros(0), np.zeros(0), np.zeros((0, ids.shape[1]), dtype=np.int64)
@@ -49,7 +49,7 @@ def kernel_advantages(
             f"features is {list(rows.shape)}; it must be finite and [N + M, F] with N = {len(values)} rollouts "
             f"and M = {len(np.asarray(past[1]))} entries of history"
         )
-    past_means, past_counts, past_ids = _history(past, ids.shape[1])
+    past_means, past_counts, past_ids = checked_history(past, ids.shape[1])
     used = np.r_[np.ones(len(values), dtype=bool), np.asarray(past[1], dtype=np.float64) > 0]
     centre = float(np.median(values))  # as there; equal rewards have advantage exactly 0
     values = values - centre

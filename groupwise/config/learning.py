@@ -33,6 +33,8 @@ class AdvantageConfig(Section):
         allowed = SCALES.get(self.kind, ("none", "group", "batch"))
         if self.scale and self.scale not in allowed:
             raise ValueError(f"scale {self.scale!r} does not fit kind {self.kind!r}; allowed: {', '.join(allowed)}")
+        if self.transfer == "threshold" and self.scale == "running":
+            raise ValueError("scale 'running' does not fit transfer 'threshold'; allowed: none, batch")
         if self.transfer != "none" and self.kind != "hierarchical":
             raise ValueError(f"transfer {self.transfer!r} belongs to kind 'hierarchical', not to {self.kind!r}")
         return self

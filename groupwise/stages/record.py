@@ -85,10 +85,11 @@ def metrics_row(
 
 
 def accuracy(rollouts: Sequence[Rollout]) -> float:
-    """Share of scored rollouts whose reward named `accuracy`, or whose whole reward, is full."""
+    """Share of scored rollouts whose reward named `accuracy`, else whose first, is full; as evaluations judge."""
     if not rollouts:
         return 0.0
-    return float(np.mean([r.rewards.get("accuracy", r.reward) >= CORRECT for r in rollouts]))
+    judged = [r.rewards.get("accuracy", next(iter(r.rewards.values()), r.reward)) for r in rollouts]
+    return float(np.mean([value >= CORRECT for value in judged]))
 
 
 def zero_variance_share(rollouts: Sequence[Rollout]) -> float:

@@ -61,9 +61,7 @@ def test_data_take_the_place_of_tasks() -> None:
 
 def test_data_without_answers_are_told_before_a_model_is_loaded(tmp_path: Path) -> None:
     recipe = {**SMALL, "model": "nowhere/at-all", "run": {"dir": str(tmp_path / "run")}}
-    with pytest.raises(
-        UserError, match="compares with answers, but the data have no column 'answer'"
-    ):
+    with pytest.raises(UserError, match="compares with answers, but the data have no column 'answer'"):
         Trainer(recipe, data=[{"prompt": "hello"}])
 
 
