@@ -8,6 +8,7 @@ from typing import Any
 
 from groupwise.config import DataConfig, Recipe, RewardConfig, TaskConfig
 from groupwise.recipes import dump_recipe, load_recipe
+from groupwise.run.disk import writing
 from groupwise.run.folder import RECIPE, create_run
 from groupwise.run.world import World
 from groupwise.tasks.data import data_task
@@ -80,6 +81,14 @@ def run_folder(recipe: Recipe, world: World, resume: bool) -> Path:
     if not (resume and (folder / RECIPE).exists()):
         world.first(lambda: create_run(folder, dump_recipe(recipe)))
     return folder
+
+
+def rewards_log(run_dir: Path) -> Path:
+    """The file that takes what rewards print; made here, so that a disk that refuses is told at the start."""
+    log = run_dir / "rewards.log"
+    with writing(log):
+        log.touch()
+    return log
 
 
 def _by_name(rewards: Rewards | None) -> dict[str, Callable[..., Any]]:

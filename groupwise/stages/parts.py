@@ -53,16 +53,12 @@ class Parts:
         recipe, functions = given.with_rewards(recipe, rewards)
         self.callbacks, self.stopped = list(callbacks), False
         self.run_dir = run_dir or given.run_folder(recipe, self.world, resume)
-        log = self.run_dir / "rewards.log"
-        with writing(log):
-            log.touch()
-        judging = judge_rewards(recipe)
-        judges = {reward.name: functions[reward.name] for reward in judging if reward.name in functions}
+        log = given.rewards_log(self.run_dir)
         tasks = given.tasks_of(recipe, data)  # what is wrong with the data is told before a model is loaded
         opened: list[Any] = []
         self._end = weakref.finalize(self, _close_all, opened)
         self.scorer = Scorer(recipe.tasks, recipe.rewards, functions=functions, log=log)
-        self.judge = Scorer(recipe.tasks, judging, functions=judges, log=log)
+        self.judge = _judge(recipe, functions, log)
         opened += [self.scorer, self.judge]
         policy.set_threads(recipe.threads)
         device = policy.pick_device(recipe.device)
@@ -70,12 +66,8 @@ class Parts:
         self.recipe, self.steps_done = recipe, 0
         warn_of_shortage(policy.load_config(recipe.model), recipe, dtype, device)
         self.policy = policy.load_policy(recipe.model, device, lora=recipe.lora, seed=recipe.seed, compute=dtype)
-        self.engine = build_engine(
-            recipe,
-            self.policy,
-            dtype,
-            self.run_dir / (f"vllm-{self.world.rank}.log" if self.world.rank else "vllm.log"),
-        )
+        vllm_log = self.run_dir / (f"vllm-{self.world.rank}.log" if self.world.rank else "vllm.log")
+        self.engine = build_engine(recipe, self.policy, dtype, vllm_log)
         opened.append(self.engine)
         self.learner = Learner(
             self.policy.model,
@@ -89,9 +81,7 @@ class Parts:
             dtype=dtype,
             world=self.world,
         )
-        free = recipe.grouping.memory_mib
-        free_bytes = free * 2**20 if free else available(torch.device("cpu")) or UNKNOWN_MEMORY
-        self.comparison = Comparison(recipe, build_embeddings(recipe, self.policy.model), free_bytes)
+        self.comparison = Comparison(recipe, build_embeddings(recipe, self.policy.model), _free_bytes(recipe))
         mixture = Mixture(tasks, [t.weight for t in recipe.tasks], recipe.seed)
         self.collector = Collector(
             recipe.rollout,
@@ -180,3 +170,16 @@ class Parts:
 def _close_all(parts: Sequence[Any]) -> None:
     for part in parts:
         part.close()
+
+
+def _judge(recipe: Recipe, functions: Mapping[str, Callable[..., Any]], log: Path) -> Scorer:
+    """The scorer of the evaluations."""
+    rewards = judge_rewards(recipe)
+    given_here = {reward.name: functions[reward.name] for reward in rewards if reward.name in functions}
+    return Scorer(recipe.tasks, rewards, functions=given_here, log=log)
+
+
+def _free_bytes(recipe: Recipe) -> int:
+    """Free memory that grouping goes by: the recipe's, or what is there."""
+    asked = recipe.grouping.memory_mib
+    return asked * 2**20 if asked else available(torch.device("cpu")) or UNKNOWN_MEMORY

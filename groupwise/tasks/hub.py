@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from groupwise.config import DataConfig
+from groupwise.run import hub
 from groupwise.types import UserError
-
-DEADLINE = 10.0  # seconds
 
 
 def load_from_hub(config: DataConfig, split: str) -> Any:
@@ -25,7 +22,7 @@ def load_from_hub(config: DataConfig, split: str) -> Any:
             f"data.path: {config.path!r} is no file or folder here, and the hub's data sets need the package datasets: "
             "pip install 'groupwise[data]'"
         ) from None
-    why = _why_not(config.path)
+    why = hub.why_not("dataset", config.path, hub.DEADLINE)
     offline = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = offline or why is not None
     try:
@@ -40,33 +37,6 @@ def load_from_hub(config: DataConfig, split: str) -> Any:
         raise UserError(f"{config.path}: {_line(error)}") from None
     finally:
         datasets.config.HF_HUB_OFFLINE = offline
-
-
-def _why_not(name: str) -> str | None:
-    """Why the hub does not answer that it has the data set; None where it does."""
-    answer: SimpleQueue[str | None] = SimpleQueue()
-    # In a thread, since looking up a host's name knows no timeout; a daemon, so that leaving does not wait for it.
-    threading.Thread(target=lambda: answer.put(_ask(name, DEADLINE)), daemon=True).start()
-    try:
-        return answer.get(timeout=DEADLINE)
-    except Empty:
-        return f"no answer within {DEADLINE:g} s"
-
-
-def _ask(name: str, timeout: float) -> str | None:
-    from huggingface_hub import HfApi, errors
-
-    try:
-        HfApi().dataset_info(name, timeout=timeout)
-    except errors.OfflineModeIsEnabled:
-        return "HF_HUB_OFFLINE is set, and the cache on this machine does not hold it"
-    except errors.RepositoryNotFoundError:
-        return "it has no such data set, or only shows it after `hf auth login`"
-    except errors.HFValidationError:
-        return "this cannot be a name there"
-    except Exception as error:  # the network can fail in many ways; none of them is worth a traceback
-        return _line(error)
-    return None
 
 
 def _line(error: Exception) -> str:

@@ -14,8 +14,9 @@ import datasets
 import pytest
 
 from groupwise.config import DataConfig
-from groupwise.tasks import hub
+from groupwise.run import hub
 from groupwise.tasks.data import DataTask
+from groupwise.tasks.hub import load_from_hub
 from groupwise.types import UserError
 
 FIRST = "data.path: 'me/tiny' is no file or folder here, and not to be had from the hub "
@@ -23,7 +24,7 @@ FIRST = "data.path: 'me/tiny' is no file or folder here, and not to be had from 
 
 @pytest.fixture
 def reachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_ask", lambda name, timeout: None)
+    monkeypatch.setattr(hub, "_ask", lambda kind, name, timeout: None)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def refusal(**keys: Any) -> str:
     began = time.monotonic()
     config = DataConfig(path="me/tiny", **keys)
     with pytest.raises(UserError) as caught:
-        hub.load_from_hub(config, config.split)
+        load_from_hub(config, config.split)
     assert "\n" not in str(caught.value)
     assert time.monotonic() - began < 5
     return str(caught.value)
@@ -60,8 +61,8 @@ def refusal(**keys: Any) -> str:
 def test_what_is_asked_of_datasets(monkeypatch: pytest.MonkeyPatch, reachable: None) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **keys: asked.append((args, keys)))
-    hub.load_from_hub(DataConfig(path="me/tiny"), "train")
-    hub.load_from_hub(DataConfig(path="me/tiny", subset="main", streaming=True), "test")
+    load_from_hub(DataConfig(path="me/tiny"), "train")
+    load_from_hub(DataConfig(path="me/tiny", subset="main", streaming=True), "test")
     assert asked == [
         (("me/tiny", None), {"split": "train", "streaming": False}),
         (("me/tiny", "main"), {"split": "test", "streaming": True}),
@@ -84,19 +85,19 @@ def test_an_unknown_split_or_subset_names_those_that_there_are() -> None:
 
 
 def test_offline_and_not_in_the_cache() -> None:
-    assert refusal() == FIRST + "(HF_HUB_OFFLINE is set, and the cache on this machine does not hold it)"
+    assert refusal() == FIRST + "(HF_HUB_OFFLINE is set, and the hub's cache on this machine does not hold it)"
 
 
 def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_ask", lambda name, timeout: "Name or service not known")
+    monkeypatch.setattr(hub, "_ask", lambda kind, name, timeout: "Name or service not known")
     assert refusal() == FIRST + "(Name or service not known)"
     assert datasets.config.HF_HUB_OFFLINE is False
 
 
 def test_a_hub_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = threading.Event()
-    monkeypatch.setattr(hub, "_ask", lambda name, timeout: stop.wait(60))
+    monkeypatch.setattr(hub, "_ask", lambda kind, name, timeout: stop.wait(60))
     monkeypatch.setattr(hub, "DEADLINE", 0.2)
     assert refusal() == FIRST + "(no answer within 0.2 s)"
     stop.set()
