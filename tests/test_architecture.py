@@ -33,11 +33,12 @@ HEAVY = (
 )  # optional packages
 
 # What a unit (a folder or module right under groupwise/) may import beside itself. A unit without a row is a room.
-ROOM = {"types", "config", "statistics", "run"}
+ROOM = {"types", "config", "statistics", "run", "attention"}
 ARROWS: dict[str, set[str]] = {
     "types": set(),
     "config": set(),
     "statistics": {"types"},
+    "attention": set(),
     "run": {"types", "config"},
     "report": {"types", "config", "statistics", "run"},
     "learner": ROOM | {"loss"},  # it calls the losses

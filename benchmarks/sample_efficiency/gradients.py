@@ -18,7 +18,7 @@ from torch import nn
 
 from groupwise.config import Recipe
 from groupwise.learner.batch import micro_batches
-from groupwise.learner.forward import completion_logprobs
+from groupwise.learner.forward import Forward
 from groupwise.learner.policy import load_policy, set_threads
 from groupwise.rollout.encode import encode
 from groupwise.rollout.local import LocalEngine
@@ -116,11 +116,11 @@ def make_pool(recipe: Recipe, model: str, path: Path, *, prompts: int, samples: 
 
 def project(model: nn.Module, rollouts: Sequence[Rollout], temperature: float, width: int, seed: int) -> np.ndarray:
     """[N, width] float32: each rollout's gradient of the sum of its tokens' log-probs, in float32."""
-    projection = Projection(model, width, seed)
+    projection, forward = Projection(model, width, seed), Forward(model, temperature, torch.float32)
     out = np.zeros((len(rollouts), width), np.float32)
     for row, rollout in enumerate(rollouts):
         model.zero_grad(set_to_none=True)
         batch = micro_batches([rollout], 1, CPU)[0]
-        completion_logprobs(model, batch, temperature, torch.float32)[0].sum().backward()
+        forward.completions(batch)[0].sum().backward()
         out[row] = projection().numpy()
     return out

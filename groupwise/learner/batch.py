@@ -1,32 +1,35 @@
-"""Rollouts as tensors: right-padded rows, sorted by length into micro-batches of bounded size."""
+"""Rollouts as tensors: micro-batches of bounded size, in which siblings stand together."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 
+from groupwise.learner.tree import tree_inputs
 from groupwise.types import Rollout
+
+
+class Inputs(NamedTuple):
+    """What a model is given, and where its last states predict the completions' tokens."""
+
+    given: Mapping[str, Any]
+    states: torch.Tensor  # [K] int64, an index into all states; K tokens, completion by completion
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """B rows: prompt, completion, padding. C is the longest completion of the rows."""
+    """B rows, of K completion tokens in all. C is the longest completion of the rows."""
 
     index: list[int]  # [B] positions of the rows in the update's list of rollouts
-    input_ids: torch.Tensor  # [B, T] int64; padding on the right, so that causality alone hides it
-    prompt_lengths: torch.Tensor  # [B] int64
+    inputs: Inputs
     targets: torch.Tensor  # [B, C] int64 completion tokens, 0 where padded
     mask: torch.Tensor  # [B, C] bool: a real completion token
     learned: torch.Tensor  # [B, C] bool: the mask less completions that are masked out of the loss
     engine_logprobs: torch.Tensor  # [B, C] float32
     advantages: torch.Tensor  # [B] float32
-
-    def predictors(self) -> torch.Tensor:
-        """[B, C] int64: position of the hidden state that predicts each completion token."""
-        steps = torch.arange(self.targets.shape[1], device=self.targets.device)
-        return (self.prompt_lengths[:, None] - 1 + steps).clamp(max=self.input_ids.shape[1] - 1)
 
     def pad(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """[B, C] the batch's rows of the values [C_i] of all rollouts, 0 where padded."""
@@ -34,6 +37,29 @@ class MicroBatch:
         for row, index in enumerate(self.index):
             out[row, : len(values[index])] = values[index]
         return out
+
+    def spread(self, values: torch.Tensor) -> torch.Tensor:
+        """[B, C] of the values [K] of the completions' tokens, 0 where padded."""
+        zeros = torch.zeros(self.mask.shape, dtype=values.dtype, device=values.device)
+        return zeros.masked_scatter(self.mask, values)
+
+    def parts(self, tokens: int) -> Iterator[tuple[MicroBatch, slice]]:
+        """Consecutive rows of at most so many completion tokens, and which of the K those are; `inputs` stay whole."""
+        lengths = self.mask.sum(-1).tolist()
+        first, start = 0, 0
+        while first < len(lengths):
+            last, end = first + 1, start + lengths[first]
+            while last < len(lengths) and end + lengths[last] - start <= tokens:
+                end += lengths[last]
+                last += 1
+            yield self._rows(slice(first, last)), slice(start, end)
+            first, start = last, end
+
+    def _rows(self, rows: slice) -> MicroBatch:
+        if len(self.index) <= rows.stop - rows.start:
+            return self
+        fields = ("index", "targets", "mask", "learned", "engine_logprobs", "advantages")
+        return replace(self, **{name: getattr(self, name)[rows] for name in fields})
 
 
 def micro_batches(
@@ -43,22 +69,54 @@ def micro_batches(
     *,
     chosen: Sequence[int] | None = None,
     mask_cut: bool = False,
+    shared: bool = False,
 ) -> list[MicroBatch]:
-    """Cut the `chosen` rollouts (default: all) into micro-batches of at most `max_tokens` padded tokens each.
+    """Cut the `chosen` rollouts (default: all) into micro-batches of at most `max_tokens` tokens each.
 
-    A row that is longer still is a micro-batch of its own.
-    Rows are sorted by length, longest first, so little is padding and the first pass needs the most memory.
+    `shared`: siblings share their prompt, which counts once a micro-batch, and nothing is padded; otherwise each row
+    holds its own, and counts with its padding. A row that is longer than allowed is a micro-batch of its own.
+    Prompts, by their longest row, and the rows of each are sorted by length, longest first, so that little is padding
+    and the first pass needs the most memory.
     `mask_cut` takes completions that were cut at the length limit out of the loss (DAPO's overlong filtering).
     """
     lengths = [len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rollouts]
     order = sorted(range(len(rollouts)) if chosen is None else chosen, key=lambda i: (-lengths[i], i))
-    batches: list[MicroBatch] = []
+    if shared:
+        first: dict[tuple[int, ...], int] = {}
+        for place, i in enumerate(order):
+            first.setdefault(rollouts[i].prompt.token_ids, place)
+        order.sort(key=lambda i: first[rollouts[i].prompt.token_ids])  # stable: rows stay sorted
+    cut = _cut_shared if shared else _cut_rows
+    return [_stack(rollouts, index, device, mask_cut, shared) for index in cut(rollouts, lengths, order, max_tokens)]
+
+
+def _cut_rows(
+    rollouts: Sequence[Rollout], lengths: Sequence[int], order: Sequence[int], max_tokens: int
+) -> Iterator[list[int]]:
     start = 0
     while start < len(order):
         rows = max(1, max_tokens // max(1, lengths[order[start]]))
-        batches.append(_stack(rollouts, order[start : start + rows], device, mask_cut))
+        yield list(order[start : start + rows])
         start += rows
-    return batches
+
+
+def _cut_shared(
+    rollouts: Sequence[Rollout], lengths: Sequence[int], order: Sequence[int], max_tokens: int
+) -> Iterator[list[int]]:
+    index: list[int] = []
+    prompts: set[tuple[int, ...]] = set()
+    used = 0
+    for i in order:
+        prompt = rollouts[i].prompt.token_ids
+        size = lengths[i] - (len(prompt) if prompt in prompts else 0)
+        if index and used + size > max_tokens:
+            yield index
+            index, prompts, used, size = [], set(), 0, lengths[i]
+        index.append(i)
+        prompts.add(prompt)
+        used += size
+    if index:
+        yield index
 
 
 def learned_tokens(rollouts: Sequence[Rollout], chosen: Sequence[int], mask_cut: bool) -> torch.Tensor:
@@ -69,28 +127,40 @@ def learned_tokens(rollouts: Sequence[Rollout], chosen: Sequence[int], mask_cut:
     return torch.arange(max(1, *lengths, 1)) < torch.tensor(lengths)[:, None]
 
 
-def _stack(rollouts: Sequence[Rollout], index: list[int], device: torch.device, mask_cut: bool) -> MicroBatch:
+def _stack(
+    rollouts: Sequence[Rollout], index: list[int], device: torch.device, mask_cut: bool, shared: bool
+) -> MicroBatch:
     rows = [rollouts[i] for i in index]
-    width = max(len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rows)
     longest = max(1, *(len(r.completion.token_ids) for r in rows))
-    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
     targets = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros(len(rows), longest, dtype=torch.bool)
     logprobs = torch.zeros(len(rows), longest)
     for b, rollout in enumerate(rows):
-        prompt, completion = rollout.prompt.token_ids, rollout.completion.token_ids
-        input_ids[b, : len(prompt) + len(completion)] = torch.tensor(prompt + completion)
+        completion = rollout.completion.token_ids
         targets[b, : len(completion)] = torch.tensor(completion, dtype=torch.long)
         mask[b, : len(completion)] = True
         logprobs[b, : len(completion)] = torch.tensor(rollout.completion.logprobs)
     cut = torch.tensor([mask_cut and r.completion.finish_reason == "length" for r in rows])
+    pairs = [(r.prompt.token_ids, r.completion.token_ids) for r in rows]
     return MicroBatch(
         index=index,
-        input_ids=input_ids.to(device),
-        prompt_lengths=torch.tensor([len(r.prompt.token_ids) for r in rows], device=device),
+        inputs=Inputs(*(tree_inputs(pairs, device) if shared else padded_inputs(pairs, device))),
         targets=targets.to(device),
         mask=mask.to(device),
         learned=(mask & ~cut[:, None]).to(device),
         engine_logprobs=logprobs.to(device),
         advantages=torch.tensor([r.advantage for r in rows], dtype=torch.float32, device=device),
     )
+
+
+def padded_inputs(
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]], device: torch.device
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Each (prompt, completion) a row [B, T], padded on the right, so that causality alone hides the padding."""
+    width = max(len(prompt) + len(completion) for prompt, completion in rows)
+    input_ids = torch.zeros(len(rows), width, dtype=torch.long)
+    states = []
+    for b, (prompt, completion) in enumerate(rows):
+        input_ids[b, : len(prompt) + len(completion)] = torch.tensor([*prompt, *completion])
+        states.append(b * width + len(prompt) - 1 + torch.arange(len(completion)))
+    return {"input_ids": input_ids.to(device)}, torch.cat(states).to(device)

@@ -62,7 +62,7 @@ def pack(sequences: Sequence[tuple[Sequence[int], int]], rows: int, length: int)
 def check_packing(model: nn.Module) -> None:
     """Raise UserError for a model in which packed sequences do see each other, as recurrent ones let them."""
     device = next(model.parameters()).device
-    last = (torch.tensor([0], device=device), torch.tensor([3], device=device))
+    last = torch.tensor([3], device=device)
     positions = torch.tensor([[0, 1, 0, 1]], device=device)
 
     def logits_after(first: int) -> torch.Tensor:

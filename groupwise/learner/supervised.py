@@ -18,9 +18,10 @@ def learn(model: nn.Module, rows: PackedRows, micro_rows: int, device: torch.dev
     total = 0.0
     for start in range(0, len(rows.input_ids), micro_rows):
         part = rows.rows(start, start + micro_rows).to(device)
-        where = (part.labels != NOT_LEARNED).nonzero(as_tuple=True)
+        labels = part.labels.flatten()
+        where = (labels != NOT_LEARNED).nonzero()[:, 0]
         logits = token_logits(model, where, dtype, input_ids=part.input_ids, position_ids=part.position_ids)
-        loss = nn.functional.cross_entropy(logits, part.labels[where], reduction="sum") / tokens
+        loss = nn.functional.cross_entropy(logits, labels[where], reduction="sum") / tokens
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total

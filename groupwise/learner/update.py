@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -15,10 +16,11 @@ from groupwise.config import LossConfig, UpdateConfig
 from groupwise.learner import lora
 from groupwise.learner.backoff import within_memory
 from groupwise.learner.batch import MicroBatch, learned_tokens, micro_batches
-from groupwise.learner.forward import completion_logprobs, recompute_layers
+from groupwise.learner.forward import fitted, recompute_layers
 from groupwise.learner.meter import Meter
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.loss import DEFAULT_CLIP, importance_weights, loss_denominator, mismatch, policy_loss, ratio_diagnostics
+from groupwise.run.profile import span
 from groupwise.run.world import World
 from groupwise.types import Rollout
 
@@ -62,9 +64,9 @@ class Learner:
         self.micro_tokens = update.micro_tokens
         if update.gradient_checkpointing:
             recompute_layers(model)
+        self._forward = fitted(model, temperature, dtype)
         self._loss, self._update, self._steps = loss, update, steps
-        self._temperature, self._max_tokens, self._mask_cut = temperature, max_tokens, mask_cut
-        self._device, self._dtype = device, dtype
+        self._max_tokens, self._mask_cut, self._device = max_tokens, mask_cut, device
         low, high = DEFAULT_CLIP[loss.kind]
         self._clip: dict[str, Any] = {
             "kind": loss.kind,
@@ -85,8 +87,9 @@ class Learner:
             for number, chosen in enumerate(parts):
                 gradient = partial(self._gradient, rollouts, chosen, fixed, meter, epoch == number == 0)
                 loss, meter = self._within_memory(gradient, rollouts)
-                self._add_gradients()
-                norm = optimizer_step(self.model, self.optimizer, rate, self._update.max_grad_norm)
+                with span("optimizer"):
+                    self._add_gradients()
+                    norm = optimizer_step(self.model, self.optimizer, rate, self._update.max_grad_norm)
                 steps.add({"loss": sum(self._world.gather([loss])), "policy/grad_norm": norm}, 1)
         self.version += 1
         steps.merge(self._world.gather([meter]))
@@ -122,13 +125,32 @@ class Learner:
         """Accumulate this process's part of the gradient of one optimizer step, from none; its loss, and the meter."""
         self.model.zero_grad(set_to_none=True)
         meter = copy.deepcopy(meter)  # of an attempt that runs out of memory nothing is left
-        mine = self._world.share(chosen)
-        batches = micro_batches(rollouts, micro_tokens, self._device, chosen=mine, mask_cut=self._mask_cut)
+        mine = [i for i in self._world.share(chosen) if self._teaches(rollouts[i])]
         # the divisor counts the whole optimizer step, so micro-batches and processes add up to it exactly
         denominator = loss_denominator(self._loss.kind, learned_tokens(rollouts, chosen, self._mask_cut))
         total = 0.0
-        for batch in batches:
-            logprobs, entropy = completion_logprobs(self.model, batch, self._temperature, self._dtype)
+        for batch in self._micro_batches(rollouts, micro_tokens, mine):
+            with span("forward"):
+                states = self._forward.states(batch.inputs)
+            # the head and the loss go forth and back part by part, the rest of the model then once for all of them
+            leaf = states.detach().requires_grad_(states.requires_grad)
+            for part, tokens in batch.parts(self._forward.slice):
+                total += self._learn(part, leaf[tokens], fixed, denominator, meter, first)
+            with span("backward"):
+                if leaf.grad is not None:
+                    states.backward(leaf.grad)  # type: ignore[no-untyped-call]
+        if not mine:  # an optimizer step all the same, so that it does not hang on who was skipped
+            for weights in self.model.parameters():
+                weights.grad = torch.zeros_like(weights) if weights.requires_grad else None
+        return total, meter
+
+    def _learn(
+        self, batch: MicroBatch, states: torch.Tensor, fixed: Fixed, denominator: float, meter: Meter, first: bool
+    ) -> float:
+        """Backward from the loss of some rows to their states; returns it."""
+        with span("forward"):
+            found = self._forward.logprobs(states, batch.targets[batch.mask])
+            logprobs, entropy = (batch.spread(values) for values in found)
             old_logprobs, weights = batch.engine_logprobs, None
             if fixed.old is not None:
                 old_logprobs, cap = batch.pad(fixed.old), self._loss.importance_cap
@@ -147,10 +169,25 @@ class Learner:
                 denominator=denominator,
                 weights=weights,
             )
+        with span("backward"):
             loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-            self._measure(meter, batch, logprobs.detach(), old_logprobs, ref_logprobs, entropy, first)
-        return total, meter
+        self._measure(meter, batch, logprobs.detach(), old_logprobs, ref_logprobs, entropy, first)
+        return float(loss.detach())
+
+    def _teaches(self, rollout: Rollout) -> bool:
+        """Whether the rollout can have a gradient: with an advantage of 0 only the divergence from a reference has."""
+        cut = self._mask_cut and rollout.completion.finish_reason == "length"
+        return not cut and bool(rollout.completion.token_ids) and (rollout.advantage != 0 or self._loss_has_kl)
+
+    @property
+    def _loss_has_kl(self) -> bool:
+        return self._loss.beta > 0 and self._loss.kl != "k1"
+
+    def _micro_batches(
+        self, rollouts: Sequence[Rollout], micro_tokens: int, chosen: Sequence[int]
+    ) -> Iterable[MicroBatch]:
+        shared, cut = self._forward.shared, self._mask_cut
+        return micro_batches(rollouts, micro_tokens, self._device, chosen=chosen, mask_cut=cut, shared=shared)
 
     def _measure(
         self,
@@ -190,10 +227,9 @@ class Learner:
         return float(torch.cat(change).abs().mean()) if change else 0.0
 
     def _fixed_logprobs(self, rollouts: Sequence[Rollout], chosen: Sequence[int]) -> Fixed:
-        in_loss = self._loss.beta > 0 and self._loss.kl != "k1"
         return Fixed(
             old=self._logprobs(self.model, rollouts, chosen) if self._loss.old == "learner" else None,
-            reference=self._reference_logprobs(rollouts, chosen) if in_loss else None,
+            reference=self._reference_logprobs(rollouts, chosen) if self._loss_has_kl else None,
         )
 
     def _reference_logprobs(self, rollouts: Sequence[Rollout], chosen: Sequence[int]) -> list[torch.Tensor]:
@@ -205,16 +241,18 @@ class Learner:
     @torch.no_grad()
     def _logprobs(self, model: nn.Module, rollouts: Sequence[Rollout], chosen: Sequence[int]) -> list[torch.Tensor]:
         """Log-probs of the chosen completions [C_i] under `model`, without gradient; those of the others are empty."""
+        forward = replace(self._forward, model=model)
 
         def compute(micro_tokens: int) -> list[torch.Tensor]:
             out: list[torch.Tensor] = [torch.empty(0)] * len(rollouts)
-            for batch in micro_batches(rollouts, micro_tokens, self._device, chosen=chosen):
-                logprobs, _ = completion_logprobs(model, batch, self._temperature, self._dtype)
+            for batch in self._micro_batches(rollouts, micro_tokens, chosen):
+                logprobs, _ = forward.completions(batch)
                 for row, index in enumerate(batch.index):
                     out[index] = logprobs[row, : len(rollouts[index].completion.token_ids)]
             return out
 
-        return self._within_memory(compute, rollouts)
+        with span("log-probs"):
+            return self._within_memory(compute, rollouts)
 
     def weights(self) -> Iterable[tuple[str, torch.Tensor]]:
         """The policy's named tensors, for the engine; adapters are merged in."""

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise.learner import update as module
 from groupwise.learner.backoff import out_of_memory, within_memory
+from groupwise.learner.batch import Inputs
+from groupwise.learner.forward import Forward
 from groupwise.types import UserError
 
 from .cases import assert_same, flat_weights, gradients, make_learner, off_policy, random_rollouts
@@ -33,17 +34,17 @@ def room(monkeypatch: pytest.MonkeyPatch) -> Room:
     def limit(tokens: int, error: Exception = ERRORS["GPU"]) -> list[int]:
         seen: list[int] = []
 
-        def forward(model: nn.Module, batch: Any, *rest: Any) -> Any:
-            seen.append(batch.input_ids.numel())
-            out = original(model, batch, *rest)
+        def states(forward: Forward, inputs: Inputs) -> Any:
+            seen.append(inputs.given["input_ids"].numel())
+            out = original(forward, inputs)
             if seen[-1] > tokens:
                 raise error
             return out
 
-        monkeypatch.setattr(module, "completion_logprobs", forward)
+        monkeypatch.setattr(Forward, "states", states)
         return seen
 
-    original = module.completion_logprobs
+    original = Forward.states
     return limit
 
 
@@ -96,15 +97,15 @@ def test_of_an_attempt_that_fails_half_way_nothing_is_left(model: nn.Module, mon
     rollouts = off_policy(model, random_rollouts(0, count=8))
     expected = make_learner(copy.deepcopy(model), micro_tokens=64)
     told = expected.update(rollouts)
-    original, passes = module.completion_logprobs, itertools.count(1)
+    learner = make_learner(model, micro_tokens=64)
+    original, passes = Forward.states, itertools.count(1)
 
-    def forward(*inputs: Any) -> Any:
+    def states(*inputs: Any) -> Any:
         if next(passes) == 2:  # the first micro-batch has left its gradient and its numbers
             raise ERRORS["GPU"]
         return original(*inputs)
 
-    monkeypatch.setattr(module, "completion_logprobs", forward)
-    learner = make_learner(model, micro_tokens=64)
+    monkeypatch.setattr(Forward, "states", states)
     assert learner.update(rollouts) == pytest.approx(told | {"memory/micro_tokens": 32}, rel=1e-5, abs=1e-6)
     assert_same(flat_weights(learner.model), flat_weights(expected.model))
 
@@ -124,10 +125,11 @@ def test_the_size_is_in_the_state_and_used_again(model: nn.Module, room: Any) ->
 
 
 def test_a_row_that_does_not_fit_is_told(model: nn.Module, room: Any) -> None:
+    learner = make_learner(model, micro_tokens=64)
     room(10)
     before = flat_weights(model)
     with pytest.raises(UserError, match=r"memory: one row of [0-9]+ tokens does not fit"):
-        make_learner(model, micro_tokens=64).update(off_policy(model, random_rollouts(0)))
+        learner.update(off_policy(model, random_rollouts(0)))
     assert torch.equal(flat_weights(model), before)
 
 

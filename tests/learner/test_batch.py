@@ -31,15 +31,14 @@ def test_each_rollout_is_in_one_row_and_the_row_says_all_of_it(
     batches = micro_batches(given_rollouts, budget, CPU, mask_cut=mask_cut)
     assert sorted(i for batch in batches for i in batch.index) == list(range(len(given_rollouts)))
     for batch in batches:
-        assert len(batch.input_ids) == 1 or batch.input_ids.numel() <= budget
+        input_ids = batch.inputs.given["input_ids"]
+        assert len(input_ids) == 1 or input_ids.numel() <= budget
+        states = torch.full(batch.mask.shape, -1).masked_scatter(batch.mask, batch.inputs.states)
         for row, index in enumerate(batch.index):
             r = given_rollouts[index]
             prompt, completion = list(r.prompt.token_ids), list(r.completion.token_ids)
             n = len(completion)
-            assert batch.input_ids[row].tolist() == prompt + completion + [0] * (
-                batch.input_ids.shape[1] - len(prompt) - n
-            )
-            assert batch.prompt_lengths[row] == len(prompt)
+            assert input_ids[row].tolist() == prompt + completion + [0] * (input_ids.shape[1] - len(prompt) - n)
             assert batch.mask[row].tolist() == [True] * n + [False] * (batch.mask.shape[1] - n)
             assert batch.targets[row, :n].tolist() == completion
             assert torch.equal(batch.engine_logprobs[row, :n], torch.tensor(r.completion.logprobs))
@@ -47,9 +46,8 @@ def test_each_rollout_is_in_one_row_and_the_row_says_all_of_it(
             masked = mask_cut and r.completion.finish_reason == "length"
             assert torch.equal(batch.learned[row], batch.mask[row] & (not masked))
             # the state before each completion token predicts it
-            states = batch.predictors()[row, :n]
-            assert torch.equal(batch.input_ids[row, states + 1], batch.targets[row, :n])
-            assert batch.predictors().max() < batch.input_ids.shape[1]
+            at = states[row, :n] - row * input_ids.shape[1]
+            assert torch.equal(input_ids[row, at + 1], batch.targets[row, :n])
 
 
 @given(st.lists(rollouts, min_size=1, max_size=12), st.integers(1, 200))
@@ -59,7 +57,7 @@ def test_rows_come_longest_first_so_that_the_first_pass_needs_the_most_memory(
     batches = micro_batches(given_rollouts, budget, CPU)
     lengths = [size(given_rollouts[i]) for batch in batches for i in batch.index]
     assert lengths == sorted(lengths, reverse=True)
-    assert [batch.input_ids.shape[1] for batch in batches] == [
+    assert [batch.inputs.given["input_ids"].shape[1] for batch in batches] == [
         max(size(given_rollouts[i]) for i in batch.index) for batch in batches
     ]
 
@@ -79,3 +77,34 @@ def test_chosen_rollouts_only_and_values_of_all_of_them_padded() -> None:
 
 def test_nothing_gives_nothing() -> None:
     assert micro_batches([], 100, CPU) == []
+
+
+@given(st.lists(rollouts, max_size=12), st.integers(1, 200))
+def test_siblings_share_their_prompt_and_nothing_is_padded(given_rollouts: list[Rollout], budget: int) -> None:
+    siblings = [r for r in given_rollouts for _ in range(3)]
+    batches = micro_batches(siblings, budget, CPU, shared=True)
+    assert sorted(i for batch in batches for i in batch.index) == list(range(len(siblings)))
+    for batch in batches:
+        input_ids = batch.inputs.given["input_ids"]
+        rows = [siblings[i] for i in batch.index]
+        prompts = {r.prompt.token_ids for r in rows}
+        assert input_ids.shape == (
+            1,
+            sum(map(len, prompts)) + sum(max(0, len(r.completion.token_ids) - 1) for r in rows),
+        )
+        assert len(rows) == 1 or sum(map(len, prompts)) + sum(len(r.completion.token_ids) for r in rows) <= budget
+        assert len(batch.inputs.states) == batch.mask.sum()
+
+
+def test_parts_are_whole_rows_of_so_many_tokens() -> None:
+    (batch,) = micro_batches([rollout([1], [2] * n) for n in (4, 3, 2, 2, 0)], 1000, CPU, shared=True)
+    assert [part.index for part, _ in batch.parts(5)] == [[0], [1, 2], [3, 4]]
+    assert [(tokens.start, tokens.stop) for _, tokens in batch.parts(5)] == [(0, 4), (4, 9), (9, 11)]
+    assert [part.index for part, _ in batch.parts(1)] == [[0], [1], [2], [3], [4]]
+    ((whole, tokens),) = batch.parts(11)
+    assert whole is batch
+    assert tokens == slice(0, 11)
+    for part, tokens in batch.parts(5):
+        assert part.mask.sum() == tokens.stop - tokens.start
+        assert part.mask.shape == part.targets.shape == part.learned.shape == part.engine_logprobs.shape
+        assert torch.equal(part.advantages, batch.advantages[: len(part.index)])

@@ -14,7 +14,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHead
 
 from groupwise.config import LoraConfig
 from groupwise.learner.batch import micro_batches
-from groupwise.learner.forward import completion_logprobs, token_logits
+from groupwise.learner.forward import Forward, token_logits
 from groupwise.learner.policy import load_policy
 from groupwise.types import UserError
 
@@ -59,7 +59,7 @@ def test_log_probs_and_entropies_are_those_of_each_sequence_alone(any_model: nn.
     rollouts = random_rollouts(1)
     seen = set()
     for batch in micro_batches(rollouts, 45, CPU):
-        logprobs, entropy = completion_logprobs(any_model, batch, temperature, torch.float32)
+        logprobs, entropy = Forward(any_model, temperature, torch.float32).completions(batch)
         assert logprobs.shape == entropy.shape == batch.mask.shape
         assert (logprobs[~batch.mask] == 0).all()
         assert (entropy[~batch.mask] == 0).all()
@@ -78,7 +78,7 @@ def test_temperature_divides_the_logits(model: nn.Module) -> None:
     (batch,) = micro_batches([rollout([5, 6], [7, 8])], 100, CPU)
     logits = model(input_ids=torch.tensor([[5, 6, 7, 8]])).logits[0, 1:3]
     for temperature in (0.5, 1.0, 4.0):
-        logprobs, _ = completion_logprobs(model, batch, temperature, torch.float32)
+        logprobs, _ = Forward(model, temperature, torch.float32).completions(batch)
         expected = [(logits[t] / temperature).log_softmax(-1)[token] for t, token in enumerate((7, 8))]
         torch.testing.assert_close(logprobs[0], torch.stack(expected))
 
@@ -87,14 +87,14 @@ def test_temperature_divides_the_logits(model: nn.Module) -> None:
 def test_a_policy_without_preferences_has_the_largest_entropy(model: nn.Module) -> None:
     model.get_output_embeddings().weight.zero_()  # type: ignore[operator]
     (batch,) = micro_batches([rollout([1], [2, 3]), rollout([4, 4], [])], 100, CPU)
-    logprobs, entropy = completion_logprobs(model, batch, 1.0, torch.float32)
+    logprobs, entropy = Forward(model, 1.0, torch.float32).completions(batch)
     assert entropy.flatten().tolist() == pytest.approx([math.log(VOCABULARY)] * 2 + [0, 0])
     assert logprobs.flatten().tolist() == pytest.approx([-math.log(VOCABULARY)] * 2 + [0, 0])
 
 
 def test_the_entropy_carries_no_gradient(model: nn.Module) -> None:
     (batch,) = micro_batches(random_rollouts(2), 10_000, CPU)
-    logprobs, entropy = completion_logprobs(model, batch, 1.0, torch.float32)
+    logprobs, entropy = Forward(model, 1.0, torch.float32).completions(batch)
     assert logprobs.requires_grad
     assert not entropy.requires_grad
 
@@ -102,7 +102,7 @@ def test_the_entropy_carries_no_gradient(model: nn.Module) -> None:
 def test_completions_that_are_all_empty_give_zeros_with_a_gradient_of_zero(model: nn.Module) -> None:
     (batch,) = micro_batches([rollout([1, 2], []), rollout([3], [])], 100, CPU)
     for dtype in (torch.float32, torch.bfloat16):
-        logprobs, entropy = completion_logprobs(model, batch, 1.0, dtype)
+        logprobs, entropy = Forward(model, 1.0, dtype).completions(batch)
         assert logprobs.tolist() == entropy.tolist() == [[0.0], [0.0]]
         logprobs.sum().backward()
         assert all(p.grad is None or (p.grad == 0).all() for p in model.parameters())
@@ -112,26 +112,26 @@ def test_only_the_chosen_tokens_reach_the_output_head(model: nn.Module) -> None:
     sizes = []
     head = model.get_output_embeddings()  # type: ignore[operator]
     with head.register_forward_hook(lambda module, args, output: sizes.append(output.shape)):
-        at = (torch.tensor([1, 0, 1]), torch.tensor([3, 0, 2]))
+        at = torch.tensor([7, 0, 6])
         ids = torch.arange(8).view(2, 4)
         logits = token_logits(model, at, torch.float32, input_ids=ids)
     assert sizes == [(1, 3, VOCABULARY)]
-    torch.testing.assert_close(logits, model(input_ids=ids).logits[at])
+    torch.testing.assert_close(logits, model(input_ids=ids).logits.flatten(0, 1)[at])
 
 
 @torch.no_grad()
 def test_the_head_is_left_as_it_was_even_after_a_failure(model: nn.Module) -> None:
     ids = torch.arange(4)[None]
     with pytest.raises(IndexError):
-        token_logits(model, (torch.tensor([7]), torch.tensor([0])), torch.float32, input_ids=ids)
+        token_logits(model, torch.tensor([7]), torch.float32, input_ids=ids)
     assert model(input_ids=ids).logits.shape == (1, 4, VOCABULARY)
 
 
 @torch.no_grad()
 def test_bfloat16_computes_the_same_but_coarsely_and_answers_in_float32(model: nn.Module) -> None:
     (batch,) = micro_batches(random_rollouts(3), 10_000, CPU)
-    fine, _ = completion_logprobs(model, batch, 1.0, torch.float32)
-    coarse, entropy = completion_logprobs(model, batch, 1.0, torch.bfloat16)
+    fine, _ = Forward(model, 1.0, torch.float32).completions(batch)
+    coarse, entropy = Forward(model, 1.0, torch.bfloat16).completions(batch)
     assert coarse.dtype == entropy.dtype == torch.float32
     assert 0 < (fine - coarse).abs().max() < 0.05
 

@@ -114,7 +114,7 @@ def any_model(request: pytest.FixtureRequest, model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def all_logits(model: nn.Module, rows: PackedRows, row: int) -> torch.Tensor:
-    at = (torch.full((LENGTH,), row), torch.arange(LENGTH))
+    at = row * LENGTH + torch.arange(LENGTH)
     return token_logits(model, at, torch.float32, input_ids=rows.input_ids, position_ids=rows.position_ids)
 
 
@@ -136,7 +136,7 @@ def test_padding_gives_no_nan_and_no_gradient(model: PreTrainedModel, attention:
     packed, _ = pack([([5, 6, 7], 1)], 2, LENGTH)  # the second row is all padding
     for row in range(2):
         assert all_logits(model, packed, row).isfinite().all()
-    where = (packed.labels != NOT_LEARNED).nonzero(as_tuple=True)
+    where = (packed.labels.flatten() != NOT_LEARNED).nonzero()[:, 0]
     inputs = {"input_ids": packed.input_ids, "position_ids": packed.position_ids}
     token_logits(model, where, torch.float32, **inputs).square().sum().backward()
     packed_gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])

@@ -204,7 +204,7 @@ def test_shares_are_of_the_tokens_that_are_learned(model: nn.Module) -> None:
         metrics = make_learner(copy.deepcopy(model), mask_cut=True, micro_tokens=micro_tokens).update(rollouts)
         assert metrics["policy/clip_fraction"] == pytest.approx(0.5)
         assert metrics["policy/ratio_max"] == pytest.approx(math.e, rel=1e-4)
-        assert metrics["policy/mismatch"] == pytest.approx(4 / 16, rel=1e-4)
+        assert metrics["policy/mismatch"] == pytest.approx(4 / 8, rel=1e-4)
 
 
 def test_the_clip_may_be_given(model: nn.Module) -> None:
