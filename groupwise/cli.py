@@ -24,7 +24,7 @@ def train(arguments: Namespace, overrides: list[str]) -> None:
     recipe, run = _recipe_and_run(Recipe, "tasks", arguments, overrides)
     from groupwise.stages.grpo import train as train_grpo
 
-    train_grpo(recipe, run, resume=arguments.resume is not None)
+    train_grpo(recipe, run, resume=arguments.resume is not None, profile=arguments.profile)
 
 
 def sft(arguments: Namespace, overrides: list[str]) -> None:
@@ -127,8 +127,11 @@ _COUNT = {"metavar": "N", "type": int}
 COMMANDS = {
     "train": Command(
         run=train,
-        usage="groupwise train [RECIPE] [--KEY VALUE ...]\n       groupwise train --resume RUN",
-        arguments=_TRAINING,
+        usage="groupwise train [RECIPE] [--profile] [--KEY VALUE ...]\n       groupwise train --resume RUN [--profile]",
+        arguments={
+            **_TRAINING,
+            "--profile": {"action": "store_true", "help": "measure where the time and the memory of the updates go"},
+        },
         recipe=Recipe,
         show_keys=True,
     ),

@@ -52,8 +52,8 @@ def calls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         print("loading the model")
         return {"pass@1": 0.5}
 
-    def train(recipe: Recipe, run_dir: Path, resume: bool) -> None:
-        seen.update(recipe=recipe, run=run_dir, resume=resume)
+    def train(recipe: Recipe, run_dir: Path, resume: bool, profile: bool) -> None:
+        seen.update(recipe=recipe, run=run_dir, resume=resume, profile=profile)
 
     def train_sft(recipe: SftRecipe, run_dir: Path, resume: bool) -> None:
         seen.update(recipe=recipe, run=run_dir, resume=resume)
@@ -108,6 +108,14 @@ def test_resume_uses_the_run_s_recipe(calls: SimpleNamespace) -> None:
     make_run("runs/demo")
     assert main(["train", "--resume", "runs/demo"]) == 0
     assert (calls.seen["run"], calls.seen["resume"], calls.seen["recipe"].steps) == (Path("runs/demo"), True, 7)
+
+
+def test_a_profile_is_made_when_asked_for_and_no_key_of_the_recipe(calls: SimpleNamespace) -> None:
+    assert main(["train", "demo.yaml"]) == 0
+    assert calls.seen["profile"] is False
+    assert main(["train", "--resume", "runs/demo", "--profile"]) == 0
+    assert (calls.seen["profile"], calls.seen["resume"]) == (True, True)
+    assert "profile" not in Path("runs/demo/recipe.yaml").read_text()
 
 
 def test_what_train_refuses(calls: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,7 +257,7 @@ def test_report(calls: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def ending_with(calls: SimpleNamespace, error: BaseException) -> int:
-    def train(recipe: Recipe, run_dir: Path, resume: bool) -> None:
+    def train(recipe: Recipe, run_dir: Path, resume: bool, profile: bool) -> None:
         raise error
 
     calls.room("groupwise.stages.grpo", train=train)

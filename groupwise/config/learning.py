@@ -90,8 +90,8 @@ class UpdateConfig(OptimizerConfig):
     """Passes over each batch of rollouts."""
     minibatches: Positive = 1
     """Optimizer steps a pass; batch_size must be a multiple."""
-    micro_tokens: Positive = 8192
-    """Padded tokens of one forward and backward pass; does not change the gradient."""
+    micro_tokens: Positive | None = None
+    """Tokens of one forward and backward pass; does not change the gradient. Default: by device and free memory."""
     gradient_checkpointing: bool = False
     """Keep few activations and compute them again in the backward pass: less memory, about a third more time."""
 

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from groupwise.config import Recipe
+from groupwise.learner.head import slice_tokens
 from groupwise.learner.lora import adapter_size
 
 _log = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ _log = logging.getLogger(__name__)
 FLOAT = 4  # bytes of float32
 WAVE_ROWS, WAVE_TOKENS = 256, 1 << 16  # the most that the local engine generates at once
 PROMPT = 128  # tokens that a prompt is taken to have: recipes do not say
+# More of a forward and backward pass at once gain nothing: caches are full on a CPU, and a GPU is busy.
+MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}
+LEAST_TOKENS = 256
 GENERATING = {"cache", "scores"}
 LEARNING = {"gradients", "activations", "logits"}  # completions are generated before or after
 # The keys that make an item smaller, the cheapest first.
@@ -52,7 +56,8 @@ def estimate(config: Any, recipe: Recipe, dtype: torch.dtype) -> dict[str, int]:
     weight = FLOAT if dtype is torch.float32 else saved.itemsize
     width = PROMPT + recipe.rollout.max_tokens
     wave = min(recipe.rollout.batch_size, WAVE_ROWS, max(1, WAVE_TOKENS // width))
-    micro = max(width, min(recipe.update.micro_tokens, recipe.rollout.batch_size // recipe.update.minibatches * width))
+    asked = recipe.update.micro_tokens or max(MICRO_TOKENS.values())
+    micro = max(width, min(asked, recipe.rollout.batch_size // recipe.update.minibatches * width))
     predicted = micro * recipe.rollout.max_tokens // width  # the tokens of a micro-batch that are completions
     vocabulary, layers, hidden, head, queries, shared = _shape(config)
     # What autograd keeps of a token in a layer: norms and residuals are float32, the rest is of the compute type.
@@ -68,7 +73,7 @@ def estimate(config: Any, recipe: Recipe, dtype: torch.dtype) -> dict[str, int]:
         "scores": 4 * wave * vocabulary * FLOAT,
         "gradients": trained * FLOAT,
         "activations": micro * (layers * hidden * FLOAT + kept if recomputed else layers * kept),
-        "logits": 4 * predicted * vocabulary * FLOAT,
+        "logits": 4 * min(predicted, slice_tokens(vocabulary)) * vocabulary * FLOAT,
     }
 
 
@@ -94,6 +99,7 @@ def shortage(config: Any, recipe: Recipe, dtype: torch.dtype, free: int) -> str 
         return None
     largest = sorted(items, key=lambda name: -items[name])[:4]
     already = {
+        "update.micro_tokens": 0 < (recipe.update.micro_tokens or 0) <= LEAST_TOKENS,
         "lora.rank": recipe.lora.rank > 0,
         "update.gradient_checkpointing": recipe.update.gradient_checkpointing,
     }
@@ -103,11 +109,26 @@ def shortage(config: Any, recipe: Recipe, dtype: torch.dtype, free: int) -> str 
     return f"memory: the run needs about {need / 2**30:.1f} GiB ({parts}), and {free / 2**30:.1f} are free{change}"
 
 
-def warn_of_shortage(config: Any, recipe: Recipe, dtype: torch.dtype, device: torch.device) -> None:
-    """Warn, before the weights are loaded, where the run will probably not fit into memory."""
+def with_micro_tokens(config: Any, recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Recipe:
+    """The recipe with the largest `update.micro_tokens` that fits, where it names none; before weights are loaded.
+
+    Warns where the run will probably not fit into memory all the same.
+    """
     free = available(device)
-    if free is not None and (line := shortage(config, recipe, dtype, free)):
+    tokens = recipe.update.micro_tokens or MICRO_TOKENS[device.type]
+    chosen = _with_tokens(recipe, tokens)
+    if free is None:
+        return chosen
+    while recipe.update.micro_tokens is None and tokens > LEAST_TOKENS and shortage(config, chosen, dtype, free):
+        tokens //= 2
+        chosen = _with_tokens(recipe, tokens)
+    if line := shortage(config, chosen, dtype, free):
         _log.warning("%s", line)
+    return chosen
+
+
+def _with_tokens(recipe: Recipe, tokens: int) -> Recipe:
+    return recipe.model_copy(update={"update": recipe.update.model_copy(update={"micro_tokens": tokens})})
 
 
 def _shape(config: Any) -> tuple[int, int, int, int, int, int]:

@@ -17,6 +17,7 @@ from groupwise.learner import lora
 from groupwise.learner.backoff import within_memory
 from groupwise.learner.batch import MicroBatch, learned_tokens, micro_batches
 from groupwise.learner.forward import fitted, recompute_layers
+from groupwise.learner.memory import MICRO_TOKENS
 from groupwise.learner.meter import Meter
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.loss import DEFAULT_CLIP, importance_weights, loss_denominator, mismatch, policy_loss, ratio_diagnostics
@@ -61,7 +62,7 @@ class Learner:
         self.optimizer = build_optimizer(model, update)
         copied = loss.beta > 0 and not lora.attached(model)
         self._copy = copy.deepcopy(model).eval().requires_grad_(False) if copied else None
-        self.micro_tokens = update.micro_tokens
+        self.micro_tokens = update.micro_tokens or MICRO_TOKENS[device.type]
         if update.gradient_checkpointing:
             recompute_layers(model)
         self._forward = fitted(model, temperature, dtype)

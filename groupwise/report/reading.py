@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from groupwise.report.tree import Node, read_tree
-from groupwise.run.folder import GROUPS, METRICS, RECIPE, ROLLOUTS, SUMMARY
+from groupwise.run.folder import GROUPS, METRICS, PROFILE, RECIPE, ROLLOUTS, SUMMARY
 from groupwise.run.groups import read_groups
 from groupwise.run.metrics import read_metrics
 from groupwise.types import Floats, Ints, UserError
@@ -31,6 +31,7 @@ class Run:
     metrics: Mapping[str, Floats]  # name -> [S]; nan where a row has no number of that name
     groups: tuple[Mapping[str, Any], ...]  # the tree of each update, see run/groups.py; empty in older runs
     summary: Mapping[str, Any]  # empty until the run is finished
+    profile: Mapping[str, Any]  # empty where it was not asked for
     rollout_files: tuple[Path, ...]  # in the order of the updates
     problems: tuple[str, ...]  # what could not be read, each a sentence
 
@@ -88,7 +89,8 @@ def read_run(folder: Path) -> Run:
         steps=steps,
         metrics=metrics,
         groups=tuple(read_groups(folder / GROUPS)),
-        summary=_summary(folder / SUMMARY, problems),
+        summary=_json(folder / SUMMARY, problems),
+        profile=_json(folder / PROFILE, problems),
         rollout_files=tuple(sorted((folder / ROLLOUTS).glob("step-*.parquet"))),
         problems=tuple(problems),
     )
@@ -109,17 +111,17 @@ def _recipe(path: Path, problems: list[str]) -> tuple[str, Mapping[str, Any]]:
     return text, recipe
 
 
-def _summary(path: Path, problems: list[str]) -> Mapping[str, Any]:
+def _json(path: Path, problems: list[str]) -> Mapping[str, Any]:
     if not path.exists():
         return {}
     try:
-        summary = json.loads(path.read_text(errors="replace"))
+        found = json.loads(path.read_text(errors="replace"))
     except ValueError:
-        summary = None
-    if not isinstance(summary, Mapping):
+        found = None
+    if not isinstance(found, Mapping):
         problems.append(f"{path.name} could not be read.")
         return {}
-    return summary
+    return found
 
 
 def _columns(rows: Sequence[Any]) -> tuple[Ints, dict[str, Floats]]:

@@ -14,6 +14,7 @@ GROUPS = "groups.jsonl"
 ROLLOUTS = "rollouts"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
+PROFILE = "profile.json"
 REPORT = "report.html"
 SUMMARY = "summary.json"
 

@@ -1,4 +1,4 @@
-"""Seconds by the step of the story."""
+"""Seconds by the step of the story; for a profile each step is a span."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from groupwise.run.profile import span
 
 STEPS = ("draw", "embed", "generate", "score", "group", "estimate", "update", "record")
 
@@ -20,7 +22,8 @@ class Clock:
     def __call__(self, step: str) -> Iterator[None]:
         began = time.perf_counter()
         try:
-            yield
+            with span(step):
+                yield
         finally:
             self.seconds[step] += time.perf_counter() - began
 

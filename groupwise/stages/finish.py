@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from groupwise.config import Recipe
-from groupwise.report import before_after_table, write_report
+from groupwise.report import before_after_table, profile_table, write_report
 from groupwise.run.disk import writing
-from groupwise.run.folder import MODEL, REPORT, SUMMARY
+from groupwise.run.folder import MODEL, PROFILE, REPORT, SUMMARY
 from groupwise.stages.record import Totals, machine, peak_memory_mib
 
 
@@ -58,6 +58,14 @@ def finish(
     if recipe.run.report:
         write_report(run_dir)
         console.print(f"report  {run_dir / REPORT}", highlight=False)
+
+
+def show_profile(run_dir: Path) -> None:
+    """Where the time and the memory of the updates went, if any was measured."""
+    if (path := run_dir / PROFILE).exists():
+        console = Console()
+        console.print(profile_table(json.loads(path.read_text())))
+        console.print(f"profile {path}", highlight=False)
 
 
 def _without_prompts(result: Mapping[str, Any] | None) -> dict[str, Any] | None:

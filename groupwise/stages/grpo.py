@@ -9,11 +9,12 @@ from pathlib import Path
 from groupwise.config import Recipe
 from groupwise.report import write_report
 from groupwise.report.notebook import Run
-from groupwise.run.folder import METRICS, REPORT, SUMMARY
+from groupwise.run.folder import METRICS, PROFILE, REPORT, SUMMARY
 from groupwise.run.metrics import MetricsWriter
+from groupwise.run.profile import Profile, span, update
 from groupwise.stages.clock import Clock
 from groupwise.stages.collect import Collected, add_reward
-from groupwise.stages.finish import finish
+from groupwise.stages.finish import finish, show_profile
 from groupwise.stages.interrupt import Interrupt
 from groupwise.stages.parts import Parts
 from groupwise.stages.progress import Progress
@@ -32,7 +33,8 @@ class Trainer(Parts):
     of `datasets`, a pandas DataFrame) instead of the recipe's tasks. `rewards`: a function, several, or {name:
     function}, called as (prompt, completion) or as TRL calls them (prompts, completions, **columns), sync or async;
     instead of the default reward. `callbacks`: each is called as callback(trainer, metrics) after every update.
-    `resume`: continue the run in `run.dir`, if there is one. Raises UserError for what the user can mend.
+    `resume`: continue the run in `run.dir`, if there is one. `profile`: have `train()` write where time and memory went
+    (docs/profile.md). Raises UserError for what the user can mend.
     """
 
     def step(self) -> dict[str, float]:
@@ -60,7 +62,8 @@ class Trainer(Parts):
             self.comparison.estimate(collected.kept, groups)
         with clock("update"):
             learned = self.learner.update(collected.kept)
-            self.engine.take_weights(self.learner.weights(), self.learner.version)
+            with span("weights"):
+                self.engine.take_weights(self.learner.weights(), self.learner.version)
             if self.comparison.follows_policy:
                 self.comparison.moved(self.learner.shift(collected.kept))
         self.steps_done += 1
@@ -107,8 +110,12 @@ class Trainer(Parts):
             if self.world.is_first:
                 metrics = MetricsWriter(self.run_dir / METRICS, recipe.log, last_step=self.steps_done)
                 writer = stack.enter_context(metrics)
+                if self.profile:
+                    device = self.policy.model.device.type
+                    stack.enter_context(Profile(self.run_dir / PROFILE, device, self.steps_done))
             while self.steps_done < recipe.steps and not self.stopped and not self.world.any(interrupt.asked):
-                row = self.step()
+                with update():
+                    row = self.step()
                 progress.show(self.steps_done, **self._headline(row))
                 if recipe.eval.every and self.steps_done % recipe.eval.every == 0:
                     row |= held_out_metrics(self.evaluate("evaluate")) | self.comparison.diagnostics()
@@ -125,12 +132,16 @@ class Trainer(Parts):
         return numbers | {"tokens_per_second": row["tokens/per_second"]} | ({"dropped": dropped} if dropped else {})
 
 
-def train(recipe: Recipe, run_dir: Path, resume: bool = False) -> None:
+def train(recipe: Recipe, run_dir: Path, resume: bool = False, profile: bool = False) -> None:
     """`groupwise train`: run the recipe in `run_dir`, from its newest checkpoint with `resume`."""
     if resume and (run_dir / SUMMARY).exists():
         print(f"The run in {run_dir} is finished.")
         if recipe.run.report and not (run_dir / REPORT).exists():  # it was killed just before this
             write_report(run_dir)
         return
-    with Trainer(recipe, run_dir=run_dir, resume=resume) as trainer:
-        trainer.train()
+    with Trainer(recipe, run_dir=run_dir, resume=resume, profile=profile) as trainer:
+        try:
+            trainer.train()
+        finally:
+            if profile and trainer.world.is_first:
+                show_profile(run_dir)

@@ -12,7 +12,7 @@ import torch
 
 from groupwise.config import Recipe
 from groupwise.learner import policy
-from groupwise.learner.memory import available, warn_of_shortage
+from groupwise.learner.memory import available, with_micro_tokens
 from groupwise.learner.update import Learner
 from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
 from groupwise.run.disk import writing
@@ -46,12 +46,13 @@ class Parts:
         *,
         run_dir: Path | None = None,  # a folder that is there already
         resume: bool = False,
+        profile: bool = False,
     ) -> None:
         self.world = join()
         recipe = given.as_recipe(recipe)
         recipe = recipe if data is None else given.with_data(recipe)
         recipe, functions = given.with_rewards(recipe, rewards)
-        self.callbacks, self.stopped = list(callbacks), False
+        self.callbacks, self.profile, self.stopped = list(callbacks), profile, False
         self.run_dir = run_dir or given.run_folder(recipe, self.world, resume)
         log = given.rewards_log(self.run_dir)
         tasks = given.tasks_of(recipe, data)  # what is wrong with the data is told before a model is loaded
@@ -64,7 +65,7 @@ class Parts:
         device = policy.pick_device(recipe.device)
         dtype = policy.compute_dtype(recipe.update.dtype, device)
         self.recipe, self.steps_done = recipe, 0
-        warn_of_shortage(policy.load_config(recipe.model), recipe, dtype, device)
+        update = with_micro_tokens(policy.load_config(recipe.model), recipe, dtype, device).update
         self.policy = policy.load_policy(recipe.model, device, lora=recipe.lora, seed=recipe.seed, compute=dtype)
         vllm_log = self.run_dir / (f"vllm-{self.world.rank}.log" if self.world.rank else "vllm.log")
         self.engine = build_engine(recipe, self.policy, dtype, vllm_log)
@@ -72,7 +73,7 @@ class Parts:
         self.learner = Learner(
             self.policy.model,
             loss=recipe.loss,
-            update=recipe.update,
+            update=update,
             steps=recipe.steps,
             temperature=recipe.rollout.temperature,
             max_tokens=recipe.rollout.max_tokens,

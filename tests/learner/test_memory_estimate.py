@@ -15,7 +15,7 @@ from models import CONFIGS, SHAPE
 
 from groupwise.config import Recipe
 from groupwise.learner import memory
-from groupwise.learner.memory import FLOAT, available, estimate, peak, shortage, warn_of_shortage
+from groupwise.learner.memory import FLOAT, available, estimate, peak, shortage, with_micro_tokens
 from groupwise.rollout.local import LocalEngine
 from groupwise.types import UserError
 
@@ -51,7 +51,9 @@ def test_what_is_exact() -> None:
 
 
 def test_lora_needs_little_beside_the_base() -> None:
-    whole, lora = (estimate(qwen3_8b(), recipe(lora={"rank": r}, loss={"beta": 0.1}), BF16) for r in (0, 16))
+    tokens = {"micro_tokens": 4096}
+    asked = [recipe(lora={"rank": r}, loss={"beta": 0.1}, update=tokens) for r in (0, 16)]
+    whole, lora = (estimate(qwen3_8b(), a, BF16) for a in asked)
     adapters = 36 * 16 * (4096 * 2 * 2 + 1024 * 2 + 4096 * 2 + 3 * (4096 + 12288))
     assert lora["gradients"] == adapters * FLOAT
     assert lora["optimizer"] == 2 * adapters * FLOAT
@@ -120,13 +122,21 @@ def test_the_warning_names_the_keys_that_are_not_used_yet() -> None:
 
 def test_it_warns_and_goes_on(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(memory, "available", lambda device: 1000)
-    warn_of_shortage(config(), recipe(), F32, CPU)
+    assert with_micro_tokens(config(), recipe(), F32, CPU).update.micro_tokens == memory.LEAST_TOKENS
     assert ["memory: the run needs about" in record.message for record in caplog.records] == [True]
     caplog.clear()
     for free in (None, 2**50):
         monkeypatch.setattr(memory, "available", lambda device, free=free: free)
-        warn_of_shortage(config(), recipe(), F32, CPU)
+        assert with_micro_tokens(config(), recipe(), F32, CPU).update.micro_tokens == memory.MICRO_TOKENS["cpu"]
     assert not caplog.records
+
+
+def test_micro_batches_are_as_large_as_fits_and_as_large_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = peak(estimate(qwen3_8b(), recipe(update={"micro_tokens": 1024}), BF16))
+    monkeypatch.setattr(memory, "available", lambda device: needed)
+    assert with_micro_tokens(qwen3_8b(), recipe(), BF16, torch.device("cuda")).update.micro_tokens == 1024
+    asked = recipe(update={"micro_tokens": 4096})
+    assert with_micro_tokens(qwen3_8b(), asked, BF16, CPU) == asked
 
 
 def test_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The page, section by section. To add one: `build` in a file here, a template in assets/sections, a line below."""
 
-from groupwise.report.sections import checks, curves, gains, groups, overview, prompts, recipe, rollouts
+from groupwise.report.sections import checks, curves, gains, groups, overview, profile, prompts, recipe, rollouts
 from groupwise.report.sections.base import Builder, Section
 
 SECTIONS: tuple[Builder, ...] = (
@@ -11,6 +11,7 @@ SECTIONS: tuple[Builder, ...] = (
     groups.build,
     prompts.build,
     rollouts.build,
+    profile.build,
     recipe.build,
 )
 
