@@ -60,7 +60,7 @@ class Plan:
     arms: tuple[str, ...] = tuple(ARMS)
     rates: tuple[float, ...] = RATES  # one: nothing is tuned
     seeds: tuple[int, ...] = SEEDS
-    steps: int = 80
+    steps: int = 60
 
 
 @dataclass(frozen=True)
