@@ -1,0 +1,103 @@
+"""One training of seedling on the demo's tasks by TRL; runs in TRL's virtual environment.
+
+Its one argument is a JSON object with folder, rate, group, seed, steps and every.
+
+Prompts, in the same order, and scores are those of groupwise's tasks, and so are warm-up and schedule. Every few steps
+the weights are kept, in float32, in `step-N/`; at the end `seconds.json` says how long the training had taken by then,
+without the keeping.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from compare_trl.trl_best import best_config
+from sample_efficiency.places import DEMO
+from trl import GRPOTrainer
+
+from groupwise.config import Recipe
+from groupwise.learner.policy import compute_dtype, pick_device, resolve_model, set_threads
+from groupwise.recipes import load_recipe
+from groupwise.tasks.load import load_task
+from groupwise.tasks.mixture import Mixture
+
+MICRO_BATCH = 32
+
+
+class Keeper(transformers.TrainerCallback):
+    """Times the steps, and keeps the weights between them."""
+
+    def __init__(self, folder: Path, every: int, tokenizer: Any) -> None:
+        self.folder, self.every, self.tokenizer = folder, every, tokenizer
+        self.seconds: dict[int, float] = {}
+        self.total = self.began = 0.0
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self.began = time.perf_counter()
+
+    def on_step_end(self, _: Any, state: Any, __: Any, *, model: Any, **___: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.total += time.perf_counter() - self.began
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self.seconds[state.global_step] = self.total
+            for saved in (model, self.tokenizer):
+                saved.save_pretrained(self.folder / f"step-{state.global_step}")
+        self.began = time.perf_counter()
+
+
+def main() -> None:
+    order = json.loads(sys.argv[1])
+    recipe = load_recipe(Recipe, DEMO, [f"--seed={order['seed']}"])
+    rollout, update, folder = recipe.rollout, recipe.update, Path(order["folder"])
+    tasks = {task.name: load_task(task) for task in recipe.tasks}
+    mixture = Mixture(list(tasks.values()), [task.weight for task in recipe.tasks], recipe.seed)
+    drawn = mixture.draw(rollout.batch_size // order["group"] * order["steps"])
+
+    def accuracy(completions: list[list[dict[str, str]]], number: list[int], **_: Any) -> list[float]:
+        return [
+            tasks[drawn[n].task].score(drawn[n], said[0]["content"])
+            for n, said in zip(number, completions, strict=True)
+        ]
+
+    transformers.logging.set_verbosity_error()
+    set_threads(recipe.threads)
+    device = pick_device(recipe.device)
+    dtype = str(compute_dtype(update.dtype, device)).removeprefix("torch.")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(resolve_model(recipe.model))
+    keeper = Keeper(folder, order["every"], tokenizer)
+    config = best_config(
+        str(folder / "trl"),
+        rollouts=rollout.batch_size,
+        group=order["group"],
+        micro_batch=MICRO_BATCH,
+        completion_tokens=rollout.max_tokens,
+        dtype=dtype,
+        device=device.type,
+        learning_rate=order["rate"],
+        lr_scheduler_type=update.schedule,
+        warmup_steps=update.warmup,
+        max_steps=order["steps"],
+        seed=order["seed"],
+    )
+    rows = [{"prompt": [{"role": "user", "content": p.text}], "number": n} for n, p in enumerate(drawn)]
+    GRPOTrainer(
+        model=resolve_model(recipe.model),
+        reward_funcs=accuracy,
+        args=config,
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[keeper],
+    ).train()
+    (folder / "seconds.json").write_text(json.dumps(keeper.seconds))
+
+
+if __name__ == "__main__":
+    main()
