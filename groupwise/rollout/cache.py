@@ -1,4 +1,8 @@
-"""Keys and values of prompts, kept once, and of what the rows of a batch add to them. See `grouped`."""
+"""Keys and values of prompts, kept once, and of what the rows of a batch add to them. See `grouped`.
+
+All rows write a token's keys and values into the same column of their buffers, whatever their age: a row that joined
+later does not see the columns before. So a step costs the same whether rows were joined or not.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicSlidingWindo
 from groupwise.rollout.layout import Layout
 from groupwise.rollout.plain import Prefix
 
-BLOCK = 32  # own tokens by which the buffers grow
+BLOCK = 16  # columns by which the buffers grow
 
 
 class GroupedCache(Cache):
@@ -23,6 +27,8 @@ class GroupedCache(Cache):
         read = prefix.cache.layers
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else read[0].values.dtype
         self.layout, lines = Layout.of(prompt_of_row)
+        self._lengths = prefix.mask.sum(-1)[lines]  # [P]
+        self._ages = torch.zeros_like(prompt_of_row)  # [B] columns that the row has written
         self._layers = [GroupedLayer(layer, lines, len(prompt_of_row), dtype) for layer in read]
         super().__init__(layers=[*self._layers])
         windows = {layer.window for layer in self._layers}
@@ -40,26 +46,42 @@ class GroupedCache(Cache):
         for layer in self._layers:
             layer.advance()
         for view in self._views.values():
-            view.advance()
+            view.advance(self._ages)
+        self._ages = self._ages + 1
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only; prompts without rows leave."""
+        """Go on with these rows only. Prompts without rows leave, and columns that none of the rows has written."""
         self.layout, lines = self.layout.keep(rows)
+        self._ages, self._lengths = self._ages[rows], self._lengths[lines]
+        oldest, longest = torch.stack([self._ages.max(), self._lengths.max()]).tolist()
         for layer in self._layers:
-            layer.keep(rows, lines)
+            layer.keep(rows, lines, oldest, longest)
         for view in self._views.values():
-            view.keep(rows)
+            view.keep(rows, oldest, longest)
+
+    def join(self, other: GroupedCache) -> None:
+        """Take in rows that have written nothing yet, behind these."""
+        self.layout = self.layout.join(other.layout)
+        self._ages = torch.cat([self._ages, other._ages])
+        self._lengths = torch.cat([self._lengths, other._lengths])
+        for layer, joining in zip(self._layers, other._layers, strict=True):
+            layer.join(joining)
+        for window, view in self._views.items():
+            view.join(other._views[window])
 
 
 class GroupedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer, with H key heads of size D. L: the prompts' length, of a sliding window only the last of it."""
+    """One layer, with H key heads of size D. L: the longest prompt's length, of a sliding window only the last of it.
+
+    C: the columns of the buffers, of which `_own` have been written.
+    """
 
     def __init__(self, read: Any, lines: Tensor, rows: int, dtype: torch.dtype) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.window: int | None = read.sliding_window if isinstance(read, DynamicSlidingWindowLayer) else None
-        self.prompt_keys: Tensor = read.keys[lines].to(dtype)  # [P, H, L, D]
+        self.prompt_keys: Tensor = read.keys[lines].to(dtype)  # [P, H, L, D], padded on the left
         self.prompt_values: Tensor = read.values[lines].to(dtype)
-        self.keys: Tensor = _empty_like(self.prompt_keys, rows)  # [B, H, C, D], C a multiple of BLOCK
+        self.keys: Tensor = _empty_like(self.prompt_keys, rows)  # [B, H, C, D]
         self.values: Tensor = _empty_like(self.prompt_values, rows)
         self._prompt: int = read.get_seq_length()
         self._own = 0
@@ -76,13 +98,23 @@ class GroupedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.values[:, :, self._own - 1] = value_states[:, :, 0]
         return self.keys, self.values
 
-    def keep(self, rows: Tensor, lines: Tensor) -> None:
-        self.keys, self.values = self.keys[rows], self.values[rows]
-        if len(lines) < len(self.prompt_keys):
-            self.prompt_keys, self.prompt_values = self.prompt_keys[lines], self.prompt_values[lines]
+    def keep(self, rows: Tensor, lines: Tensor, oldest: int, longest: int) -> None:
+        unseen = self._own - oldest
+        self.keys = self.keys[:, :, unseen:].index_select(0, rows)
+        self.values = self.values[:, :, unseen:].index_select(0, rows)
+        self._own = oldest
+        if len(lines) < len(self.prompt_keys) or longest < self.prompt_keys.shape[2]:
+            self.prompt_keys = self.prompt_keys[:, :, -longest:].index_select(0, lines)
+            self.prompt_values = self.prompt_values[:, :, -longest:].index_select(0, lines)
+
+    def join(self, other: GroupedLayer) -> None:
+        self.prompt_keys = _stack(self.prompt_keys, other.prompt_keys)
+        self.prompt_values = _stack(self.prompt_values, other.prompt_values)
+        joining = (0, 0, 0, 0, 0, 0, 0, len(other.keys))
+        self.keys, self.values = pad(self.keys, joining), pad(self.values, joining)
 
     def get_seq_length(self) -> int:
-        """Tokens before the new one."""
+        """Tokens before the new one, of the rows that began first."""
         return self._prompt + max(self._own - 1, 0)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -95,25 +127,44 @@ class GroupedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
 
 class View:
-    """What the rows see of the L prompt tokens and the C places of their own, through a window or without one."""
+    """What the rows see of the L prompt tokens and the C columns of their own, through a window or without one."""
 
     def __init__(self, mask: Tensor, window: int | None) -> None:
         length = mask.shape[1]
         seen = mask if window is None else mask[:, length - min(length, window - 1) :]
         self.bias = torch.zeros(seen.shape, device=mask.device).masked_fill_(seen == 0, -torch.inf)[:, None, None]
-        self._window, self._next = window, seen.shape[1]
+        self._window, self._prompt, self._own = window, seen.shape[1], 0
 
-    def advance(self) -> None:
-        """The new token comes into view; the one that falls out of the window leaves it."""
-        if self._next == self.bias.shape[-1]:
+    def advance(self, ages: Tensor) -> None:
+        """The new token comes into view; the one that falls out of the window leaves it. `ages` [B]: tokens before."""
+        if self._prompt + self._own == self.bias.shape[-1]:
             self.bias = pad(self.bias, (0, BLOCK), value=-torch.inf)
-        self.bias[..., self._next] = 0
-        if self._window is not None and self._next >= self._window:
-            self.bias[..., self._next - self._window] = -torch.inf
-        self._next += 1
+        self.bias[..., self._prompt + self._own] = 0
+        if self._window is not None:
+            if self._own >= self._window:
+                self.bias[..., self._prompt + self._own - self._window] = -torch.inf
+            places = torch.arange(self._prompt, device=ages.device)
+            gone = places <= self._prompt + ages[:, None] - self._window
+            self.bias[..., : self._prompt].masked_fill_(gone[:, None, None], -torch.inf)
+        self._own += 1
 
-    def keep(self, rows: Tensor) -> None:
-        self.bias = self.bias[rows]
+    def keep(self, rows: Tensor, oldest: int, longest: int) -> None:
+        prompt, own = self.bias.tensor_split([self._prompt], dim=-1)
+        prompt, own = prompt[..., -longest:], own[..., self._own - oldest :]
+        self.bias = torch.cat([prompt, own], dim=-1)[rows]
+        self._prompt, self._own = prompt.shape[-1], oldest
+
+    def join(self, other: View) -> None:
+        width, own = max(self._prompt, other._prompt), self.bias.shape[-1] - self._prompt
+        here = pad(self.bias, (width - self._prompt, 0), value=-torch.inf)
+        joining = pad(other.bias, (width - other._prompt, own), value=-torch.inf)
+        self.bias, self._prompt = torch.cat([here, joining]), width
+
+
+def _stack(one: Tensor, other: Tensor) -> Tensor:
+    """[P, H, L, D] of prompts and of others, padded on the left to the longest."""
+    width = max(one.shape[2], other.shape[2])
+    return torch.cat([pad(x, (0, 0, width - x.shape[2], 0)) for x in (one, other)])
 
 
 def _empty_like(prompts: Tensor, rows: int) -> Tensor:

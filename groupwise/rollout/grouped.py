@@ -58,6 +58,11 @@ class GroupedDecoder:
         self._positions = self._positions[rows]
         self._cache.keep(rows)
 
+    def join(self, other: GroupedDecoder) -> None:
+        """Take in the rows of a decoder that has made no step yet, behind these."""
+        self._positions = torch.cat([self._positions, other._positions])
+        self._cache.join(other._cache)
+
 
 def supports(model: nn.Module, prefix: Prefix) -> bool:
     """Whether the model attends in the ordinary way, through transformers' interface; tried on one step."""

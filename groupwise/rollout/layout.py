@@ -13,11 +13,12 @@ class Layout:
         counts = torch.bincount(line)
         order = torch.argsort(line, stable=True)
         first = counts.cumsum(0) - counts
-        self._line = line  # [B]
-        self._place = torch.empty_like(line)  # [B]
-        self._place[order] = torch.arange(len(line), device=line.device) - first[line[order]]
-        self._grid = line.new_zeros(len(counts), 1, int(counts.max()))  # [P, 1, G] the row in each place
-        self._grid[line, 0, self._place] = torch.arange(len(line), device=line.device)
+        place = torch.empty_like(line)
+        place[order] = torch.arange(len(line), device=line.device) - first[line[order]]
+        self._line, self._place = line, place  # [B]
+        self._grid = line.new_zeros(len(counts), int(counts.max()))  # [P, G] the row in each place
+        self._grid[line, place] = torch.arange(len(line), device=line.device)
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def of(cls, prompt_of_row: Tensor) -> tuple[Layout, Tensor]:
@@ -36,12 +37,27 @@ class Layout:
         lines, line = torch.unique(self._line[rows], return_inverse=True)
         return Layout(line), lines
 
+    def join(self, other: Layout) -> Layout:
+        """The layout of these rows and those of another, whose lines come behind."""
+        return Layout(torch.cat([self._line, other._line + len(self._grid)]))
+
     def by_prompt(self, x: Tensor) -> Tensor:
         """[B, H, R, E] -> [P, H, G * R, E]."""
-        heads = torch.arange(x.shape[1], device=x.device)[None, :, None]
-        return x[self._grid, heads].flatten(2, 3)
+        H, E = x.shape[1], x.shape[3]
+        rows, _ = self._indices(H)
+        return x.flatten(0, 1).index_select(0, rows).view(len(self._grid), H, -1, E)
 
     def by_row(self, x: Tensor, repeats: int) -> Tensor:
         """[P, H, G * R, E] -> [B, H, R, E], R = `repeats`."""
-        P, H, _, E = x.shape
-        return x.view(P, H, -1, repeats, E).transpose(1, 2)[self._line, self._place]
+        H, E = x.shape[1], x.shape[3]
+        _, places = self._indices(H)
+        return x.view(-1, repeats, E).index_select(0, places).view(-1, H, repeats, E)
+
+    def _indices(self, heads: int) -> tuple[Tensor, Tensor]:
+        """For the grid [P * H * G] places among rows and heads [B * H], and the other way round."""
+        if heads not in self._known:
+            head = torch.arange(heads, device=self._line.device)
+            rows = self._grid[:, None] * heads + head[:, None]
+            places = (self._line[:, None] * heads + head) * self._grid.shape[1] + self._place[:, None]
+            self._known[heads] = rows.flatten(), places.flatten()
+        return self._known[heads]

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from groupwise.rollout.adapters import merged
 from groupwise.rollout.encode import end_token_ids
 from groupwise.rollout.grouped import GroupedDecoder, supports
-from groupwise.rollout.plain import PlainDecoder, Prefix, read
+from groupwise.rollout.plain import PlainDecoder, read
+from groupwise.rollout.running import Running
 from groupwise.rollout.stopping import StopStrings
-from groupwise.rollout.wave import Wave
+from groupwise.rollout.waiting import Waiting
+from groupwise.run.profile import span
 from groupwise.types import Completion, Prompt, Sampling, UserError
 
 
 class LocalEngine:
     """Generates from `model` itself: there is no copy of the weights, so an update in place is seen at once.
 
-    Rows are generated in waves of at most `max_batch_rows` rows and `max_batch_tokens` cached tokens, longest prompts
-    first. `compute_dtype` bfloat16 generates under autocast; log-probs are float32 in any case. `grouped=False` leaves
-    caching to transformers even where rows could share their prompt's keys and values.
+    At most `max_batch_rows` rows (each needs the logits of a token) with `max_batch_tokens` cached tokens run at once;
+    rows that are over leave, and waiting ones take their place. `compute_dtype` bfloat16 generates under autocast;
+    log-probs are float32 in any case. `grouped=False` leaves caching to transformers even where rows could share their
+    prompt's keys and values; then rows wait until all of those before them are over.
     """
 
     def __init__(
@@ -50,15 +54,31 @@ class LocalEngine:
         self.policy_version = version
 
     def generate(self, prompts: Sequence[Prompt], keys: Sequence[int], sampling: Sampling) -> list[Completion]:
-        """One completion for each prompt [N], in order. Equal prompts are read once; `keys` [N] select the streams."""
+        """One completion for each prompt [N], in order. `keys` [N] select the rows' random streams."""
         self._check(prompts, keys, sampling)
         stops = StopStrings(sampling.stop, self.tokenizer)
+
+        def enter(ids: Sequence[int]) -> tuple[Running, Any]:
+            rows = Running(ids, [keys[i] for i in ids], sampling, self._ends, stops, self._device)
+            return rows, self._begin(rows, [prompts[i].token_ids for i in ids])
+
         done: dict[int, Completion] = {}
         with self._inference():
-            for rows in self._waves(prompts, sampling):
-                wave = Wave([keys[i] for i in rows], sampling, self._ends, stops, self._device)
-                self._run(wave, [prompts[i].token_ids for i in rows])
-                done.update(zip(rows, wave.completions(self.policy_version), strict=True))
+            waiting = self._waiting([prompt.token_ids for prompt in prompts], sampling)
+            while waiting:
+                rows, decoder = enter(waiting.take([]))
+                while len(rows):
+                    with span("decode"):
+                        while (over := rows.over()) is None:
+                            rows.choose(decoder.step(rows.newest()))
+                    done |= rows.completions(over, self.policy_version)
+                    rows.keep(~over)
+                    if len(rows):
+                        decoder.keep((~over).nonzero()[:, 0])
+                        if entering := waiting.take(rows.ids):
+                            others, their_decoder = enter(entering)
+                            rows.join(others)
+                            decoder.join(their_decoder)
         return [done[i] for i in range(len(prompts))]
 
     def close(self) -> None:
@@ -68,30 +88,25 @@ class LocalEngine:
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _run(self, wave: Wave, prompts: Sequence[tuple[int, ...]]) -> None:
-        distinct = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    def _waiting(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> Waiting:
+        if self._grouped is None and prompts:
+            self._grouped = supports(self.model, read(self.model, [prompts[0]], self._device))
+        return Waiting(
+            prompts,
+            sampling.max_tokens,
+            rows=self.max_batch_rows,
+            tokens=self.max_batch_tokens,
+            shared=bool(self._grouped),
+        )
+
+    def _begin(self, rows: Running, prompts: Sequence[tuple[int, ...]]) -> GroupedDecoder | PlainDecoder:
+        """Choose the first tokens of the rows, and go on from their prompts [B]; equal prompts are read once."""
+        distinct = {prompt: line for line, prompt in enumerate(dict.fromkeys(prompts))}
         prompt_of_row = torch.tensor([distinct[prompt] for prompt in prompts], device=self._device)
-        prefix = read(self.model, list(distinct), self._device)
-        decoder = self._decoder(prefix)(self.model, prefix, prompt_of_row)
-        logits = prefix.logits[prompt_of_row]
-        while wave.choose(logits):
-            if (stay := wave.leave()) is not None:
-                decoder.keep(stay)
-            logits = decoder.step(wave.last())
-
-    def _decoder(self, prefix: Prefix) -> type[GroupedDecoder | PlainDecoder]:
-        if self._grouped is None:
-            self._grouped = supports(self.model, prefix)
-        return GroupedDecoder if self._grouped else PlainDecoder
-
-    def _waves(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[int]]:
-        """Row indices, longest prompts first and equal prompts together, cut where the budget is full."""
-        order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i].token_ids), prompts[i].token_ids, i))
-        while order:
-            width = len(prompts[order[0]].token_ids) + sampling.max_tokens
-            size = max(1, min(self.max_batch_rows, self.max_batch_tokens // width))
-            yield order[:size]
-            order = order[size:]
+        with span("prefill"):
+            prefix = read(self.model, list(distinct), self._device)
+        rows.choose(prefix.logits[prompt_of_row])
+        return (GroupedDecoder if self._grouped else PlainDecoder)(self.model, prefix, prompt_of_row)
 
     def _check(self, prompts: Sequence[Prompt], keys: Sequence[int], sampling: Sampling) -> None:
         if len(keys) != len(prompts):
@@ -121,6 +136,7 @@ class LocalEngine:
             with (
                 torch.no_grad(),
                 torch.autocast(self._device.type, self.compute_dtype if mixed else None, enabled=mixed),
+                nullcontext() if mixed else merged(self.model),  # a cast would round away what adapters add
             ):
                 yield
         finally:

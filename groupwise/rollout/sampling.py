@@ -12,12 +12,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from groupwise.types import UserError
 
 GAMMA = 0x9E3779B97F4A7C15  # 2^64 / golden ratio, odd
 MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
+
+LARGE = 4096  # tokens
+BLOCK = 64  # tokens of a large vocabulary whose masses are first added up
 
 
 def uniforms(seed: int, keys: Sequence[int], length: int) -> Tensor:
@@ -35,7 +39,8 @@ def splitmix64(start: Tensor, position: Tensor) -> Tensor:
 
 def log_probs(logits: Tensor, temperature: float) -> Tensor:
     """[B, V] float32 log-probs of logits / temperature, before top-k and top-p: what completions report."""
-    return torch.log_softmax(logits.float() / temperature, dim=-1)
+    logits = logits.float()
+    return torch.log_softmax(logits if temperature == 1 else logits / temperature, dim=-1)
 
 
 def draw(logprobs: Tensor, uniform: Tensor, *, top_k: int = 0, top_p: float = 1.0) -> Tensor:
@@ -57,14 +62,37 @@ def draw(logprobs: Tensor, uniform: Tensor, *, top_k: int = 0, top_p: float = 1.
 
 
 def _invert(probs: Tensor, uniform: Tensor) -> Tensor:
-    """[B] the first index whose cumulative mass exceeds uniform * total; one of mass 0 never does."""
-    cumulative = probs.cumsum(-1, dtype=torch.float64)
+    """[B] the first index whose cumulative mass exceeds uniform * total; one of mass 0 never does.
+
+    In a large vocabulary it is found among blocks, then within one: adding all up one by one takes several times as
+    long.
+    """
+    blocks = _blocks(probs) if probs.shape[1] > LARGE else None
+    masses = probs if blocks is None else blocks.sum(-1, dtype=torch.float64)
+    cumulative = masses.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1]
     if not bool(total.isfinite().all()):
         raise UserError(
             "the model's logits are not finite: the policy has diverged; a lower update.learning_rate may help"
         )
-    target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    found = _first_above(cumulative, uniform * total)
+    if blocks is None:
+        return found
+    rows = torch.arange(len(found), device=found.device)
+    rest = uniform * total - pad(cumulative, (1, 0))[rows, found]
+    return found * BLOCK + _first_above(blocks[rows, found].cumsum(-1, dtype=torch.float64), rest)
+
+
+def _blocks(probs: Tensor) -> Tensor:
+    """[B, V] -> [B, V / BLOCK, BLOCK], filled up with zeros: a copy, unless V is divided without a rest."""
+    short = -probs.shape[1] % BLOCK
+    return (pad(probs, (0, short)) if short else probs).view(len(probs), -1, BLOCK)
+
+
+def _first_above(cumulative: Tensor, target: Tensor) -> Tensor:
+    """[B] the first index where the masses added up [B, n] exceed the target [B], which may round up to all of them."""
+    total = cumulative[:, -1]
+    target = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, target[:, None], right=True)[:, 0]
 
 

@@ -43,6 +43,13 @@ def test_rows_leave(ids: list[int], data: st.DataObject) -> None:
         check(layout, lines, prompts)
 
 
+@given(ROWS, ROWS)
+def test_rows_join(ids: list[int], others: list[int]) -> None:
+    (layout, lines), (other, their_lines) = Layout.of(dense(ids)), Layout.of(dense(others))
+    theirs = dense(others) + len(ids)
+    check(layout.join(other), torch.cat([lines, their_lines + len(ids)]), torch.cat([dense(ids), theirs]))
+
+
 def test_one_large_group_takes_several_lines() -> None:
     layout, lines = Layout.of(torch.tensor([0] * 13 + [1, 2, 3]))
     assert lines.bincount().tolist() == [4, 1, 1, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -81,6 +82,29 @@ def test_draws_follow_the_models_distribution() -> None:
     counts = torch.bincount(torch.tensor([c.token_ids[0] for c in completions]), minlength=VOCABULARY)
     assert int(counts[order].sum()) == many
     assert float(((counts[order] - expected) ** 2 / expected).sum()) < 23.5  # the 1 - 1e-4 quantile, 4 degrees
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
+def test_pairs_follow_the_models_distribution_where_rows_join(grouped: bool) -> None:
+    local, many = engine(grouped=grouped, max_batch_rows=300), 3000
+    first, rest = local.generate([SOME[0]], [0], Sampling(max_tokens=2, top_k=1))[0].token_ids
+    local._ends = (first,)  # rows leave after the first token or after the second
+    completions = local.generate([SOME[0]] * many, range(many), Sampling(max_tokens=2, top_k=3))
+    expected: dict[tuple[int, ...], float] = {}
+    for p, a in _likeliest(local.model, SOME[0].token_ids, 3):
+        after = [(1.0, rest)] if a == first else _likeliest(local.model, (*SOME[0].token_ids, a), 3)
+        expected |= {((a,) if a == first else (a, b)): p * q * many for q, b in after}
+    counts = Counter(tokens(completions))
+    assert set(counts) <= set(expected)
+    pearson = sum((counts[pair] - n) ** 2 / n for pair, n in expected.items())
+    assert pearson < 31.9  # above the 1 - 1e-4 quantile of at most 8 degrees
+
+
+def _likeliest(model: Any, ids: tuple[int, ...], count: int) -> list[tuple[float, int]]:
+    """The probabilities, of these alone, and the tokens that most probably follow."""
+    with torch.no_grad():
+        top = model(input_ids=torch.tensor([ids])).logits[0, -1].topk(count)
+    return list(zip(top.values.softmax(-1).tolist(), top.indices.tolist(), strict=True))
 
 
 def check_end(completion: Completion, max_tokens: int, ends: tuple[int, ...]) -> None:
@@ -203,6 +227,52 @@ def test_finished_rows_leave() -> None:
     for t, size in enumerate(steps, 1):
         running = sum(len(c.token_ids) > t for c in completions)
         assert running <= size < running / 0.75 + 1
+
+
+MANY = some_prompts(40)
+JOINING = {"max_batch_rows": 16}  # MANY are 80 rows
+
+
+@pytest.mark.parametrize("kind", sorted(GROUPED))
+def test_rows_that_join_say_what_they_would_say_alone(kind: str) -> None:
+    sampling, keys = Sampling(max_tokens=40), range(len(MANY))
+    local = engine(kind, ends=ENDS, **JOINING)
+    joined = local.generate(MANY, keys, sampling)
+    assert local.generate(MANY, keys, sampling) == joined  # to the bit
+    plain = tokens(engine(kind, ends=ENDS, grouped=False).generate(MANY, keys, sampling))
+    assert sum(a == b for a, b in zip(tokens(joined), plain, strict=True)) >= 0.99 * len(MANY)
+    for prompt, completion in zip(MANY, joined, strict=True):
+        check_end(completion, 40, ENDS)
+        expected = forced(local.model, prompt, completion)
+        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
+
+
+def test_waiting_rows_take_the_places_of_those_that_are_over() -> None:
+    local = engine(ends=ENDS, **JOINING)
+    shapes: list[tuple[int, int]] = []
+    completions = local.generate(MANY, range(len(MANY)), Sampling(max_tokens=40))
+    embed: Any = local.model.get_input_embeddings()  # type: ignore[operator]
+    embed.register_forward_hook(lambda _, args, out: shapes.append(tuple(args[0].shape)))
+    assert local.generate(MANY, range(len(MANY)), Sampling(max_tokens=40)) == completions
+    steps = [rows for rows, length in shapes if length == 1]
+    lengths = [len(c.token_ids) for c in completions]
+    assert max(steps) <= 16
+    assert len(steps) < 1.5 * sum(lengths) / 16 + 40
+    waves = sum(max(lengths[i : i + 16]) for i in range(0, len(lengths), 16))
+    assert len(steps) < 0.8 * waves
+    assert sum(length > 1 for _, length in shapes) < 20  # prompts are read several at once
+
+
+def test_no_row_goes_beyond_the_models_positions() -> None:
+    local = engine(ends=ENDS, **JOINING)
+    prompts = [prompt_of(24)] * 40
+    last: list[int] = []
+    local.model.register_forward_pre_hook(
+        lambda _, args, kwargs: last.append(int(kwargs["position_ids"].max())), with_kwargs=True
+    )
+    completions = local.generate(prompts, range(40), Sampling(max_tokens=40))
+    assert any(c.finish_reason == "length" for c in completions)
+    assert max(last) == 24 + 40 - 2  # nothing follows the last token
 
 
 def test_nothing_to_generate() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from groupwise.rollout.sampling import draw, log_probs, splitmix64, uniforms
+from groupwise.rollout.sampling import LARGE, draw, log_probs, splitmix64, uniforms
 from groupwise.types import UserError
 
 MANY = 40_000
@@ -89,6 +89,20 @@ def test_draws_follow_the_distribution(top_k: int, top_p: float, temperature: fl
     assert set(np.flatnonzero(observed)) == set(np.flatnonzero(expected))
     possible = expected > 0
     assert stats.chisquare(observed[possible], expected[possible] * MANY).pvalue > LIKELY
+
+
+@pytest.mark.parametrize("size", [LARGE, LARGE + 1, 2 * LARGE, 3 * LARGE - 7])
+def test_draws_from_a_large_vocabulary_are_those_of_one_long_sum(size: int) -> None:
+    scores = torch.randn(50, size, generator=torch.Generator().manual_seed(1)).mul(4).log_softmax(-1)
+    scores[:, 100:900] = -torch.inf  # whole blocks without mass
+    uniform = uniforms(3, range(50), 1)[:, 0]
+    uniform[:2] = torch.tensor([0.0, 1.0])
+    probs = scores.exp().double().numpy()
+    expected = [
+        min(int(np.searchsorted(p.cumsum(), float(u) * p.sum(), side="right")), int(np.flatnonzero(p)[-1]))
+        for p, u in zip(probs, uniform, strict=True)
+    ]
+    assert draw(scores, uniform).tolist() == expected
 
 
 def test_log_probs_are_of_the_scaled_logits_in_float32() -> None:
