@@ -13,8 +13,6 @@ transformers calls `attend` through its AttentionInterface. It builds no mask fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,16 +20,12 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from groupwise.attention import UnsupportedError, attending_by, attending_configs, check_arguments, ordinary
 from groupwise.rollout.cache import GroupedCache
 from groupwise.rollout.plain import Prefix, forward
 
 ATTENTION = "groupwise_decode"
-PECULIAR = ("position_bias", "softcap", "s_aux")  # arguments that change the scores
 ORDINARY = (DynamicLayer, DynamicSlidingWindowLayer)  # layers that see all of the past, or a window of it
-
-
-class UnsupportedError(Exception):
-    """The model does with its keys and values what `attend` cannot know."""
 
 
 class GroupedDecoder:
@@ -39,14 +33,14 @@ class GroupedDecoder:
 
     def __init__(self, model: nn.Module, prefix: Prefix, prompt_of_row: Tensor) -> None:
         self._model = model
-        self._configs = _configs(model)
+        self._configs = attending_configs(model)
         self._positions = prefix.mask.sum(-1)[prompt_of_row]  # [B] of the next token
         self._cache = GroupedCache(prefix, prompt_of_row)
 
     def step(self, tokens: Tensor) -> Tensor:
         """Logits [B, V] after one more token a row [B]."""
         self._cache.advance()
-        with _attention(self._configs):
+        with attending_by(ATTENTION, self._configs):
             logits = forward(
                 self._model, tokens[:, None], self._positions[:, None], self._cache, groupwise_cache=self._cache
             )
@@ -66,16 +60,7 @@ class GroupedDecoder:
 
 def supports(model: nn.Module, prefix: Prefix) -> bool:
     """Whether the model attends in the ordinary way, through transformers' interface; tried on one step."""
-    text = model.config.get_text_config()  # type: ignore[operator, union-attr]
-    ordinary = (
-        all(getattr(m, "_supports_attention_backend", True) for m in model.modules())
-        and all(_like_sdpa(config._attn_implementation) for config in _configs(model))
-        and all(type(layer) in ORDINARY for layer in prefix.cache.layers)
-        and set(getattr(text, "layer_types", None) or ()) <= {"full_attention", "sliding_attention"}
-        and getattr(text, "attention_chunk_size", None) is None
-        and getattr(text, "is_causal", True)
-    )
-    if not ordinary:
+    if not ordinary(model) or not all(type(layer) in ORDINARY for layer in prefix.cache.layers):
         return False
     prompts = torch.arange(len(prefix.mask), device=prefix.mask.device)
     try:
@@ -103,9 +88,9 @@ def attend(
     if groupwise_cache is None:
         raise UnsupportedError(f"{type(module).__name__} does not pass on the arguments of its model")
     layer, layout = groupwise_cache.layer(module.layer_idx), groupwise_cache.layout  # type: ignore[arg-type]
-    as_cached = key is layer.keys and value is layer.values
-    if not as_cached or attention_mask is not None or any(kwargs.get(name) is not None for name in PECULIAR):
-        raise UnsupportedError(f"{type(module).__name__} attends in a way of its own")
+    check_arguments(module, attention_mask, kwargs)
+    if key is not layer.keys or value is not layer.values:
+        raise UnsupportedError(f"{type(module).__name__} does not attend to what it has cached")
     B, heads, _, D = query.shape
     R = heads // key.shape[1]
     query = query.to(key.dtype).reshape(B, -1, R, D)
@@ -120,27 +105,3 @@ def attend(
 
 
 AttentionInterface.register(ATTENTION, attend)
-
-
-@contextmanager
-def _attention(configs: list[Any]) -> Iterator[None]:
-    """Models with these configs attend by `attend`."""
-    before = [config._attn_implementation for config in configs]
-    try:
-        for config in configs:
-            config._attn_implementation = ATTENTION
-        yield
-    finally:
-        for config, implementation in zip(configs, before, strict=True):
-            config._attn_implementation = implementation
-
-
-def _configs(model: nn.Module) -> list[Any]:
-    """The configs by which the model's modules choose their attention."""
-    found = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
-    return [config for config in found.values() if getattr(config, "_attn_implementation", None)]
-
-
-def _like_sdpa(implementation: str) -> bool:
-    """Other implementations may cap scores or have sinks; transformers refuses sdpa to models that need those."""
-    return implementation == "sdpa" or implementation.startswith("groupwise")
