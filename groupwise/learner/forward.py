@@ -125,9 +125,9 @@ def fitted(model: nn.Module, temperature: float, dtype: torch.dtype) -> Forward:
     way = replace(way, shared=ordinary(model) and same(replace(way, shared=True), tree))
     kind = type(model).__name__
     if not way.shared:
-        _log.info("%s attends in a way of its own: every rollout passes through it with its prompt", kind)
+        _log.warning("%s attends in a way of its own: every rollout passes through it with its prompt", kind)
     if not way.separate:
-        _log.info("%s changes its logits: those of a whole micro-batch are computed at once", kind)
+        _log.warning("%s changes its logits: those of a whole micro-batch are computed at once", kind)
     return replace(way, dtype=dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -18,6 +19,8 @@ from groupwise.rollout.stopping import StopStrings
 from groupwise.rollout.waiting import Waiting
 from groupwise.run.profile import span
 from groupwise.types import Completion, Prompt, Sampling, UserError
+
+_log = logging.getLogger(__name__)
 
 
 class LocalEngine:
@@ -91,6 +94,8 @@ class LocalEngine:
     def _waiting(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> Waiting:
         if self._grouped is None and prompts:
             self._grouped = supports(self.model, read(self.model, [prompts[0]], self._device))
+            if not self._grouped:
+                _log.warning("%s attends in a way of its own: its rows share no keys", type(self.model).__name__)
         return Waiting(
             prompts,
             sampling.max_tokens,

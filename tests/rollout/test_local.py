@@ -313,3 +313,13 @@ def test_wrong_calls() -> None:
 def test_tiny_models_are_repeatable() -> None:
     first, second = tiny("llama"), tiny("llama")
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_model_that_attends_in_its_own_way_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    for kind in ("gemma2", "llama"):
+        local = engine(kind)
+        for _ in range(2):
+            local.generate(some_prompts(2), range(4), Sampling(max_tokens=2))
+    assert [record.getMessage() for record in caplog.records] == [
+        "Gemma2ForCausalLM attends in a way of its own: its rows share no keys"
+    ]
