@@ -23,7 +23,7 @@ FLOAT = 4  # bytes of float32
 WAVE_ROWS, WAVE_TOKENS = 256, 1 << 16  # the most that the local engine generates at once
 PROMPT = 128  # tokens that a prompt is taken to have: recipes do not say
 # More of a forward and backward pass at once gain nothing: caches are full on a CPU, and a GPU is busy.
-MICRO_TOKENS = {"cpu": 2048, "cuda": 16384}
+MICRO_TOKENS = {"cpu": 1024, "cuda": 16384}
 LEAST_TOKENS = 256
 GENERATING = {"cache", "scores"}
 LEARNING = {"gradients", "activations", "logits"}  # completions are generated before or after
