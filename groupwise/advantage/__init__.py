@@ -39,6 +39,7 @@ __all__ = [
     "process_advantages",
     "rloo_advantages",
     "scaled",
+    "scaled_as",
     "similarity",
     "spo_advantages",
     "threshold_advantages",
@@ -98,11 +99,19 @@ def estimate(kind: str, rewards: ArrayLike, levels: ArrayLike, scale: str | None
     if kind not in ESTIMATORS:
         raise ValueError(f"unknown advantage {kind!r}; allowed: {', '.join(ESTIMATORS)}")
     estimator = ESTIMATORS[kind]
-    chosen = estimator.scale if scale is None else scale
-    if chosen not in estimator.scales:
-        raise ValueError(f"scale {chosen!r} does not fit advantage {kind!r}; allowed: {', '.join(estimator.scales)}")
     if missing := [name for name in estimator.needs if name not in known]:
         raise ValueError(f"advantage {kind!r} needs {', '.join(missing)}")
     advantages = estimator.advantages(rewards, levels, **{name: known[name] for name in estimator.needs})
+    return scaled_as(kind, advantages, rewards, levels, scale, **known)
+
+
+def scaled_as(
+    kind: str, advantages: Floats, rewards: ArrayLike, levels: ArrayLike, scale: str | None = None, **known: Any
+) -> Floats:
+    """What `estimate` does last: the unscaled advantages [N] of this kind, scaled. Arguments and errors as there."""
+    estimator = ESTIMATORS[kind]
+    chosen = estimator.scale if scale is None else scale
+    if chosen not in estimator.scales:
+        raise ValueError(f"scale {chosen!r} does not fit advantage {kind!r}; allowed: {', '.join(estimator.scales)}")
     running = known["evidence"].scale if chosen == "running" else 1.0
     return scaled(advantages, rewards, estimator.groups(levels), chosen, running)

@@ -16,9 +16,15 @@ from groupwise.types import Evidence, Floats, Ints
 
 
 def held_out_errors(
-    rewards: ArrayLike, levels: ArrayLike, evidence: Evidence, rng: np.random.Generator
+    rewards: ArrayLike,
+    levels: ArrayLike,
+    evidence: Evidence,
+    rng: np.random.Generator,
+    hierarchical: Floats | None = None,
 ) -> dict[str, float]:
     """rewards [N], levels [N, L] -> squared units of the reward; less is better. `rng` draws the random groups.
+
+    `hierarchical` [N]: the tree's unscaled advantages where they are known already.
 
     hierarchical   the tree as it is, with its history; as `global` until the evidence is ready, as in training
     random         the same, but each prompt with the path of another: what the groups' sizes alone achieve
@@ -42,11 +48,15 @@ def held_out_errors(
         variances, history = np.asarray(evidence.variances, dtype=np.float64), evidence.history
         known = np.concatenate([ids, history[2]]) if history else ids
         pooled = np.array([variances[:-1].sum(), variances[-1]])
-        for name, paths, components in (
-            ("hierarchical", known, variances),
-            ("random", _reassigned(known, rng), variances),
-            ("flat", known[:, -1:], pooled),
-        ):
+        ways = {
+            "hierarchical": (known, variances),
+            "random": (_reassigned(known, rng), variances),
+            "flat": (known[:, -1:], pooled),
+        }
+        if hierarchical is not None:
+            residuals["hierarchical"] = hierarchical
+            del ways["hierarchical"]
+        for name, (paths, components) in ways.items():
             past = (history[0], history[1], paths[len(values) :]) if history else None
             residuals[name] = hierarchical_advantages(values, paths[: len(values)], components, history=past)
     return {name: _mean_square(residual) for name, residual in residuals.items()}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from groupwise.advantage import ESTIMATORS, estimate, hierarchical_advantages, similarity
+from groupwise.advantage import ESTIMATORS, estimate, hierarchical_advantages, scaled_as, similarity
 from groupwise.advantage.held_out import held_out_errors
 from groupwise.config import Recipe
 from groupwise.grouping.features import Features
@@ -85,12 +85,15 @@ class Comparison:
         evidence = self._memory.evidence(keys, groups.levels)
         usable = replace(evidence, variances=self._grouping.restrict(evidence.variances))
         known = self._known(keys, usable)
-        values = estimate(self._kind, rewards, groups.levels, self._scale, **known)
+        unscaled = estimate(self._kind, rewards, groups.levels, "none", **known)
+        values = scaled_as(self._kind, unscaled, rewards, groups.levels, self._scale, **known)
         for rollout, value in zip(rollouts, values.tolist(), strict=True):
             rollout.advantage = value
-        unscaled = estimate(self._kind, rewards, groups.levels, "none", **known)
         rng = np.random.default_rng([self._seed, self._updates])
-        self._row = self._report(groups, usable, held_out_errors(rewards, groups.levels, usable, rng))
+        errors = held_out_errors(
+            rewards, groups.levels, usable, rng, unscaled if self._kind == "hierarchical" and usable.ready else None
+        )
+        self._row = self._report(groups, usable, errors)
         self._learn(keys, groups, rewards, unscaled, evidence)
 
     def _known(self, keys: Sequence[str], evidence: Evidence) -> dict[str, Any]:

@@ -98,3 +98,12 @@ def test_errors_of_the_input() -> None:
         errors(np.ones(2), np.zeros((2, 2), dtype=int), evidence)
     with pytest.raises(ValueError, match="rewards is"):
         errors(np.ones(0), np.zeros((0, 1), dtype=int), evidence)
+
+
+def test_what_is_known_of_the_tree_is_not_computed_again() -> None:
+    rewards, levels = simulated(0, (0.2, 0.02, 0.2))
+    evidence = Evidence(variances=np.array([0.2, 0.02, 0.2]), ready=True)
+    known = hierarchical_advantages(rewards, levels, evidence.variances)
+    rng = np.random.default_rng(0)
+    assert held_out_errors(rewards, levels, evidence, rng, known) == errors(rewards, levels, evidence)
+    assert held_out_errors(rewards, levels, evidence, rng, 0 * known)["hierarchical"] == 0
