@@ -40,9 +40,8 @@ def worst(curve: Curve) -> float:
     return float(min(curve[-1]["by_task"].values()))
 
 
-def rollouts_to(curve: Curve, target: float) -> float | None:
-    """Rollouts after which the curve first reaches `target`, between evaluations on a straight line; None if never."""
-    rollouts, rates = points(curve)
+def rollouts_to(rollouts: Floats, rates: Floats, target: float) -> float | None:
+    """Rollouts after which a curve first reaches `target`, between evaluations on a straight line; None if never."""
     reached = np.flatnonzero(rates >= target)
     if not reached.size:
         return None
@@ -51,6 +50,25 @@ def rollouts_to(curve: Curve, target: float) -> float | None:
         return float(rollouts[0])
     share = (target - rates[last - 1]) / (rates[last] - rates[last - 1])
     return float(rollouts[last - 1] + share * (rollouts[last] - rollouts[last - 1]))
+
+
+def rollouts_ratio(mine: Sequence[Curve], others: Sequence[Curve], draws: int = DRAWS, seed: int = 0) -> list[float]:
+    """The others' rollouts by those after which mine reach the others' final score, and its 95 % bootstrap interval.
+
+    mine, others: a curve a seed, in the same order, evaluated after the same rollouts. The score is that of the mean
+    curve of the seeds, since the first crossing of each noisy curve comes too early. 0: never reached.
+    """
+    rollouts = points(mine[0])[0]
+    rates, targets = np.array([points(curve)[1] for curve in mine]), np.array([final(curve) for curve in others])
+    picked = np.random.default_rng(seed).integers(len(mine), size=(draws, len(mine)))
+    ratios = [_ratio(rollouts, rates.mean(0), targets.mean())]
+    ratios += [_ratio(rollouts, rates[seeds].mean(0), targets[seeds].mean()) for seeds in picked]
+    return [ratios[0], *np.quantile(ratios[1:], [0.025, 0.975]).tolist()]
+
+
+def _ratio(rollouts: Floats, rates: Floats, target: float) -> float:
+    needed = rollouts_to(rollouts, rates, target)
+    return 0.0 if needed is None else float(rollouts[-1] / max(needed, 1.0))
 
 
 def iqm(values: Floats) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sample_efficiency.curves import area
 from sample_efficiency.places import DEMO, RESULTS, RUNS, start, write_json
-from sample_efficiency.plan import ARMS, MIXES, RATES, SEEDS, Job, Plan, next_jobs
+from sample_efficiency.plan import ARMS, MIXES, RATES, SEEDS, STEPS, Job, Plan, next_jobs
 from sample_efficiency.scarce import find_scarce
 
 RAW = RESULTS / "raw"
@@ -26,9 +26,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="one: nothing is tuned")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--steps", type=int, default=60, help="updates of a run; tuning takes half")
-    parser.add_argument("--eval-every", type=int, default=15, help="updates between evaluations")
-    parser.add_argument("--eval-prompts", type=int, default=48, help="held-out prompts a task")
+    parser.add_argument("--steps", type=int, default=STEPS, help="updates of a run; tuning takes half")
+    parser.add_argument("--eval-every", type=int, default=10, help="updates between evaluations")
+    parser.add_argument("--eval-prompts", type=int, default=24, help="held-out prompts a task")
     parser.add_argument("--workers", type=int, default=2, help="runs at once, one core each")
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), help="start no run that ends later")
     parser.add_argument(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from sample_efficiency.scarce import scarce_tasks
 
 RATES = (3e-5, 6e-5, 1e-4, 2e-4, 4e-4)
+STEPS = 30  # updates of a run; tuning takes half
 TUNING_SEEDS = (100, 101)
 SEEDS = tuple(range(8))
 TUNED_AS = "hierarchical@2"  # the ablations differ from it in what is grouped, and take its learning rate
@@ -60,7 +61,7 @@ class Plan:
     arms: tuple[str, ...] = tuple(ARMS)
     rates: tuple[float, ...] = RATES  # one: nothing is tuned
     seeds: tuple[int, ...] = SEEDS
-    steps: int = 60
+    steps: int = STEPS
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from sample_efficiency.curves import area, area_by_task, final, interval, iqm, points, rollouts_to, worst
+from sample_efficiency.curves import area, area_by_task, final, interval, iqm, points, rollouts_ratio, worst
 from sample_efficiency.learning import results
 from sample_efficiency.places import RESULTS, write_json
-from sample_efficiency.plan import MIXES, RATES, SEEDS, Job, Plan, best_rate
+from sample_efficiency.plan import MIXES, RATES, SEEDS, STEPS, Job, Plan, best_rate
 
 AGAINST = "grpo@8"
 Run = dict[str, Any]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=80, help="of the runs that are compared")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of the runs that are compared")
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="as given to `learning`")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
 
@@ -91,24 +91,18 @@ def paired(pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
     """Against the other arm, seed by seed: held-out prompts, their sampling and the order of the data are the same.
 
     gain            of the area under the curve over the start, as a ratio
-    rollouts_ratio  the other's rollouts divided by those after which this arm reaches the other's final score. Where
-                    it never does, the ratio is below 1 and is counted as 1 at most: `censored` says how often
+    rollouts_ratio  of the seeds' mean curves: the other's rollouts divided by those after which this arm reaches the
+                    other's final score, 0 where it never does; with a 95 % bootstrap interval over seeds
     """
     area_difference = np.array([area(mine) - area(other) for mine, other in pairs])
     final_difference = np.array([final(mine) - final(other) for mine, other in pairs])
     gains = np.array([gain(mine) / gain(other) for mine, other in pairs if gain(other) > 0])
-    needed = [rollouts_to(mine, final(other)) for mine, other in pairs]
-    budget = [float(points(other)[0][-1]) for _, other in pairs]
-    known = [(n, b) for n, b in zip(needed, budget, strict=True) if n is None or n > 0]
-    ratios = np.array([1.0 if n is None else b / n for n, b in known])
     return {
         "seeds": len(pairs),
         "area_difference": with_interval(area_difference),
         "final_difference": with_interval(final_difference),
         "gain": with_interval(gains) if len(gains) else None,
-        "rollouts": needed,
-        "rollouts_ratio": with_interval(ratios) if len(ratios) else None,
-        "censored": sum(n is None for n in needed),
+        "rollouts_ratio": rollouts_ratio([mine for mine, _ in pairs], [other for _, other in pairs]),
     }
 
 
@@ -132,19 +126,14 @@ def show(mix: str, found: dict[str, Any]) -> None:
     print(f"\n{mix}: IQM with 95 % bootstrap intervals; ratios and differences are paired with {AGAINST} by seed")
     print(
         f"{'arm':18} {'rate':>7} {'n':>2}  {'area':21} {'final':21} {'worst task':10} "
-        f"{'area difference':>22}  {'rollouts ratio':18} never"
+        f"{'area difference':>22}  rollouts ratio"
     )
     for arm, row in sorted(found["arms"].items(), key=lambda item: -item[1]["area"]):
         pair = row["paired"]
         print(
             f"{arm:18} {row['rate']:7g} {len(row['seeds']):2}  {words(row['area_iqm']):21} "
             f"{words(row['final_iqm']):21} {row['worst_final'][0]:10.3f} "
-            + (
-                f"{words(pair['area_difference'], '+.3f'):>22}  {words(pair['rollouts_ratio'], '.2f'):18} "
-                f"{pair['censored']} of {pair['seeds']}"
-                if pair
-                else ""
-            )
+            + (f"{words(pair['area_difference'], '+.3f'):>22}  {words(pair['rollouts_ratio'], '.2f')}" if pair else "")
         )
     for arm, what in found["missing"].items():
         print(f"missing: {arm}: {what if isinstance(what, str) else 'seeds ' + ' '.join(map(str, what))}")

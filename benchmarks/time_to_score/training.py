@@ -83,13 +83,14 @@ def of_ours(job: Job, every: int, prompts: int) -> tuple[list[dict[str, Any]], f
     words = ["train", str(DEMO), f"--run.dir={folder / 'run'}", f"--seed={job.seed}", f"--steps={job.steps}"]
     words += [f"--eval.every={every}", f"--eval.prompts={prompts}", f"--eval.seed={EVAL_SEED + job.seed}"]
     foreign = run([sys.executable, "-m", "groupwise", *words], folder / "log")
-    before = json.loads((folder / "run" / SUMMARY).read_text())["before"]["by_task"]
-    points: list[dict[str, Any]] = [{"rollouts": 0, "seconds": 0.0, "by_task": before}]
+    summary = json.loads((folder / "run" / SUMMARY).read_text())
+    points: list[dict[str, Any]] = [{"rollouts": 0, "seconds": 0.0, "by_task": summary["before"]["by_task"]}]
     total = 0.0
     for row in read_metrics(folder / "run" / METRICS):
         total += row["time/total"]
         if "eval/pass@1" in row:
             points.append({"rollouts": row["rollouts/total"], "seconds": total, "by_task": by_task(row)})
+    points.append({"rollouts": summary["rollouts"], "seconds": total, "by_task": summary["after"]["by_task"]})
     return points, foreign
 
 

@@ -21,10 +21,13 @@ def held_out_errors(
     evidence: Evidence,
     rng: np.random.Generator,
     hierarchical: Floats | None = None,
+    *,
+    rivals: bool = True,
 ) -> dict[str, float]:
     """rewards [N], levels [N, L] -> squared units of the reward; less is better. `rng` draws the random groups.
 
-    `hierarchical` [N]: the tree's unscaled advantages where they are known already.
+    `hierarchical` [N]: the tree's unscaled advantages where they are known already. `rivals`: whether to compare with
+    the trees of other groups too, each of which passes over the whole history.
 
     hierarchical   the tree as it is, with its history; as `global` until the evidence is ready, as in training
     random         the same, but each prompt with the path of another: what the groups' sizes alone achieve
@@ -39,8 +42,7 @@ def held_out_errors(
     alone = (group := prompts(ids)).size[group.index] == 1
     residuals = {
         "hierarchical": overall,
-        "random": overall,
-        "flat": overall,
+        **({"random": overall, "flat": overall} if rivals else {}),
         "global": overall,
         "prompt": np.where(alone, overall, rloo_advantages(values, ids)),
     }
@@ -48,14 +50,11 @@ def held_out_errors(
         variances, history = np.asarray(evidence.variances, dtype=np.float64), evidence.history
         known = np.concatenate([ids, history[2]]) if history else ids
         pooled = np.array([variances[:-1].sum(), variances[-1]])
-        ways = {
-            "hierarchical": (known, variances),
-            "random": (_reassigned(known, rng), variances),
-            "flat": (known[:, -1:], pooled),
-        }
+        ways = {"hierarchical": (known, variances)} if hierarchical is None else {}
+        if rivals:
+            ways |= {"random": (_reassigned(known, rng), variances), "flat": (known[:, -1:], pooled)}
         if hierarchical is not None:
             residuals["hierarchical"] = hierarchical
-            del ways["hierarchical"]
         for name, (paths, components) in ways.items():
             past = (history[0], history[1], paths[len(values) :]) if history else None
             residuals[name] = hierarchical_advantages(values, paths[: len(values)], components, history=past)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from groupwise.advantage.inputs import checked
-from groupwise.advantage.tree import from_others, parents
+from groupwise.advantage.tree import folded, from_others, parents
 from groupwise.types import Floats, Ints
 
 LEAST_NOISE = 1e-12  # relative: stands for a within-variance of 0, whose precision would be infinite
@@ -48,15 +48,21 @@ def hierarchical_advantages(
     if root_precision > 0 and (root_mean is None or not np.isfinite(root_mean)):
         raise ValueError(f"root_mean is {root_mean}; root_precision {root_precision} needs a finite one")
     centre = float(np.median(values))  # digits are not spent on what all rewards share, and equal rewards give exact 0
-    offsets, counts = values - centre, np.ones(len(values))
+    offsets, precision, many = values - centre, np.full(len(values), 1 / within), None
     if history is not None:
-        past_means, past_counts, past_ids = checked_history(history, ids.shape[1])
-        offsets = np.concatenate([offsets, past_means - centre])
-        counts = np.concatenate([counts, past_counts])
-        ids = np.concatenate([ids, past_ids])
-    precision = counts / within
+        means, counts, paths = checked_history(history, ids.shape[1])
+        said = (means - centre, counts / within)
+        here = np.isin(paths[:, -1], ids[:, -1])
+        if not here.all():  # nobody asks about prompts that are absent: one of each group speaks for all of them
+            absent, weight = said[0][~here], said[1][~here]
+            many, spokesmen = folded((weight, weight * absent), paths[~here], between[-1])
+            paths = np.concatenate([paths[here], spokesmen])
+            nothing = np.zeros(len(spokesmen))
+            said = (np.concatenate([said[0][here], nothing]), np.concatenate([said[1][here], nothing]))
+        offsets, precision = np.concatenate([offsets, said[0]]), np.concatenate([precision, said[1]])
+        ids = np.concatenate([ids, paths])
     root = root_precision, root_precision * ((root_mean or 0.0) - centre)
-    known, information = from_others((precision, precision * offsets), parents(ids), between, root)
+    known, information = from_others((precision, precision * offsets), parents(ids), between, root, many)
     known, information = known[: len(values)], information[: len(values)]
     baseline = np.divide(information, known, out=np.zeros_like(values), where=known > 0)
     return np.where(known > 0, offsets[: len(values)] - baseline, 0.0)
@@ -94,4 +100,6 @@ def checked_history(history: tuple[ArrayLike, ArrayLike, ArrayLike], depth: int)
     if not np.isfinite(sums).all():
         raise ValueError("history's sums must be finite")
     some = counts > 0
+    if some.all():
+        return sums / counts, counts, ids.astype(np.int64, copy=False)
     return sums[some] / counts[some], counts[some], ids[some].astype(np.int64)

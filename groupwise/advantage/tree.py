@@ -47,16 +47,43 @@ def _nodes(ids: Ints) -> tuple[Ints, Ints]:
     return member[used], (np.cumsum(used) - 1)[ids - low]
 
 
-def from_others(leaves: Message, parent: Sequence[Ints], variances: Floats, root: tuple[float, float]) -> Message:
+def folded(leaves: Message, levels: Ints, variance: float) -> tuple[Message, Ints]:
+    """What leaves [M] with levels [M, L] say, through their prompts, about the groups that hold these: [G] for each.
+
+    Also a path [G, L] for each message: that of one of the group's leaves. variance: the prompts' around their group.
+    ValueError as in `parents`.
+    """
+    member, prompt = _nodes(levels[:, -1])
+    about = _through((_sums(prompt, leaves[0]), _sums(prompt, leaves[1])), variance)
+    group = _nodes(levels[member, -2])[1] if levels.shape[1] > 1 else np.zeros(len(member), dtype=np.int64)
+    chosen = np.empty(int(group.max()) + 1, dtype=np.int64)
+    chosen[group] = member
+    if (levels[:, :-1] != levels[chosen[group[prompt]], :-1]).any():
+        parents(levels)
+    return (_sums(group, about[0]), _sums(group, about[1])), levels[chosen]
+
+
+def from_others(
+    leaves: Message,
+    parent: Sequence[Ints],
+    variances: Floats,
+    root: tuple[float, float],
+    many: Message | None = None,
+) -> Message:
     """What everything but leaf i says about the value that leaf i was drawn around: the message [N] for each leaf.
 
     leaves [N]: what each says about its own prompt; parent: L + 1 arrays, see `parents`; variances [L]: each column's
-    variance around its parent, inf allowed; root: the prior of the root's value.
+    variance around its parent, inf allowed; root: the prior of the root's value; many [G]: see `folded`, the prompts
+    of the last G leaves stand for many, which together say this.
     """
     up = [leaves]
     for below, variance in zip(reversed(parent[1:]), reversed(variances), strict=True):
         precision, information = up[-1]
-        up.append(_through((_sums(below, precision), _sums(below, information)), variance))
+        about = _through((_sums(below, precision), _sums(below, information)), variance)
+        if many is not None and len(up) == 1:
+            for said, together in zip(about, many, strict=True):
+                said[below[-len(together) :]] = together
+        up.append(about)
     down: Message = np.array([root[0]]), np.array([root[1]])
     for above, message, variance in zip(parent, reversed(up), [*variances, 0.0], strict=True):
         siblings = _siblings(message, above)

@@ -57,10 +57,11 @@ class History:
         rows = self._find(names)
         paths[rows[rows >= 0]] = ids[first[rows >= 0]]
         best = int(np.argmin(self._errors))
-        fade = 0.5 ** ((self._now - self._seen[: len(self)]) / self._half_lives[best])
+        fade = np.exp2((self._seen[: len(self)] - self._now) / self._half_lives[best])
         counts = self._counts[: len(self), best] * fade
         some = counts > LEAST
-        return (self._sums[: len(self), best] * fade)[some], counts[some], paths[some]
+        found = self._sums[: len(self), best] * fade, counts, paths
+        return found if some.all() else (found[0][some], found[1][some], found[2][some])
 
     def past(self, keys: Sequence[str]) -> tuple[Floats, Floats]:
         """Sums [P] and counts [P] of past rewards of the prompts `keys` [P]; 0 for those not known."""

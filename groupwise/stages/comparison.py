@@ -23,6 +23,7 @@ from groupwise.grouping.transfer_fit import TransferFit
 from groupwise.rollout.embedding import PromptEmbeddings
 from groupwise.types import Evidence, Floats, Groups, Prompt, Rollout
 
+MANY = 2**14 + 1  # prompts; so many more known, one update fewer in which other groups' baselines are tried out
 TRANSFER = {"none": "hierarchical", "kernel": "kernel", "threshold": "threshold"}  # the estimator of each kind
 
 
@@ -91,7 +92,12 @@ class Comparison:
             rollout.advantage = value
         rng = np.random.default_rng([self._seed, self._updates])
         errors = held_out_errors(
-            rewards, groups.levels, usable, rng, unscaled if self._kind == "hierarchical" and usable.ready else None
+            rewards,
+            groups.levels,
+            usable,
+            rng,
+            unscaled if self._kind == "hierarchical" and usable.ready else None,
+            rivals=self._updates % (1 + len(self._memory.history) // MANY) == 0,
         )
         self._row = self._report(groups, usable, errors)
         self._learn(keys, groups, rewards, unscaled, evidence)

@@ -117,7 +117,7 @@ class Trainer(Parts):
                 with update():
                     row = self.step()
                 progress.show(self.steps_done, **self._headline(row))
-                if recipe.eval.every and self.steps_done % recipe.eval.every == 0:
+                if self._evaluates():
                     row |= held_out_metrics(self.evaluate("evaluate")) | self.comparison.diagnostics()
                 if writer:
                     writer.write(self.steps_done, row)
@@ -125,6 +125,11 @@ class Trainer(Parts):
                     self.checkpoint()
                 for callback in self.callbacks:
                     callback(self, row)
+
+    def _evaluates(self) -> bool:
+        """Every so many updates; not after the last one, which the evaluation of the saved model follows."""
+        every = self.recipe.eval.every
+        return bool(every) and self.steps_done % every == 0 and self.steps_done < self.recipe.steps
 
     def _headline(self, row: dict[str, float]) -> dict[str, float]:
         dropped = self.totals.values["dropped"]

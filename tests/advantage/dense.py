@@ -58,11 +58,12 @@ def trees(draw: st.DrawFn, most_levels: int = 4, most_rows: int = 24) -> Ints:
 
 @st.composite
 def histories(draw: st.DrawFn, levels: Ints) -> History:
-    """Past rewards of some prompts of the batch and, below the batch's groups, of prompts it does not have."""
+    """Past rewards of some prompts of the batch and of prompts it does not have, some of them in several entries."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     known = levels[rng.random(len(levels)) < 0.5]
     absent = levels[rng.random(len(levels)) < 0.5].copy()
     absent[:, -1] = 1000 + np.arange(len(absent))
-    ids = np.concatenate([known, absent])
+    absent[rng.random(len(absent)) < 0.3, :-1] += 500  # nor their groups
+    ids = np.concatenate([known, absent, absent[: len(absent) // 3]])
     counts = rng.exponential(3.0, len(ids)) + 1e-3
     return counts * rng.normal(size=len(ids)), counts, ids

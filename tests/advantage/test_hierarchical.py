@@ -258,6 +258,7 @@ ONE = ([1.0, 0.0], [[0, 0], [0, 1]], [1.0, 1.0, 1.0])
         ({"history": ([1.0], [np.nan], [[0, 0]])}, "history's counts"),
         ({"history": ([np.inf], [1.0], [[0, 0]])}, "history's sums"),
         ({"history": ([1.0], [1.0], [[3, 1]])}, "id 1 of column 1 has two parents in column 0, 0 and 3"),
+        ({"history": ([1, 1], [1, 1], [[3, 8], [4, 8]])}, "id 8 of column 1 has two parents in column 0, 3 and 4"),
     ],
 )
 def test_errors_name_what_is_wrong(changes: dict[str, Any], message: str) -> None:

@@ -6,7 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sample_efficiency.curves import area, area_by_task, final, interval, iqm, rollouts_to, worst
+from sample_efficiency.curves import (
+    area,
+    area_by_task,
+    final,
+    interval,
+    iqm,
+    points,
+    rollouts_ratio,
+    rollouts_to,
+    worst,
+)
 from sample_efficiency.plan import ARMS, TUNING_SEEDS, Job, Plan, best_rate, next_jobs
 from sample_efficiency.relabel import DOMAINS, KINDS
 from sample_efficiency.report import analyse, paired
@@ -206,9 +216,9 @@ def test_areas_and_crossings_of_a_straight_line() -> None:
     assert area_by_task(line) == pytest.approx({"task 0": 0.35, "task 1": 0.45})
     assert final(line) == pytest.approx(0.6)
     assert worst(line) == pytest.approx(0.55)
-    assert rollouts_to(line, 0.5) == pytest.approx(150)
-    assert rollouts_to(line, 0.2) == 0
-    assert rollouts_to(line, 0.7) is None
+    assert rollouts_to(*points(line), 0.5) == pytest.approx(150)
+    assert rollouts_to(*points(line), 0.2) == 0
+    assert rollouts_to(*points(line), 0.7) is None
 
 
 def test_the_middle_half_and_its_interval() -> None:
@@ -220,15 +230,22 @@ def test_the_middle_half_and_its_interval() -> None:
     assert interval(np.full((3, 2), 0.4), draws=50) == pytest.approx((0.4, 0.4))
 
 
-def test_twice_as_fast_is_a_ratio_of_two_and_never_is_counted() -> None:
+def test_twice_as_fast_is_a_ratio_of_two_and_never_is_zero() -> None:
     slow, fast, flat = curve(0.2, 0.4, 0.6), curve(0.2, 0.6, 0.6), curve(0.2, 0.2, 0.2)
     twice = paired([(fast, slow)] * 4)
     assert twice["rollouts_ratio"] == pytest.approx([2, 2, 2])
-    assert twice["censored"] == 0
     assert twice["gain"] == pytest.approx([1.5, 1.5, 1.5])
-    never = paired([(flat, slow), (fast, slow)])
-    assert never["rollouts"] == [None, pytest.approx(100)]
-    assert never["censored"] == 1
+    assert paired([(flat, slow)] * 4)["rollouts_ratio"] == [0, 0, 0]
+    between = paired([(flat, slow), (fast, slow)])["rollouts_ratio"]
+    assert between == pytest.approx([0, 0, 2])  # the mean curve ends at .4; of two draws in four both seeds are one
+
+
+def test_noise_does_not_cross_early() -> None:
+    """The first crossing of a noisy curve is early; that of the seeds' mean is about where the mean gets there."""
+    rng = np.random.default_rng(0)
+    level = np.linspace(0.2, 0.6, 9)
+    mine, others = ([curve(*(level + rng.normal(0, 0.03, 9))) for _ in range(40)] for _ in range(2))
+    assert rollouts_ratio(mine, others, draws=20)[0] == pytest.approx(1, abs=0.1)
 
 
 def test_the_report_says_what_is_missing() -> None:
