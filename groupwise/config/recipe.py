@@ -66,8 +66,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _other_kernels_need_correction(self) -> Recipe:
-        # what vLLM computes differs from what the learner computes: see docs/vllm.md
-        if self.rollout.engine == "vllm" and "old" not in self.loss.model_fields_set:
+        # what vLLM, or rounded weights, compute differs from what the learner computes: see docs/vllm.md
+        if self.rollout.engine == "vllm" and self.rollout.int8:
+            raise ValueError("rollout.int8 does not fit rollout.engine 'vllm'; allowed with local")
+        if (self.rollout.engine == "vllm" or self.rollout.int8) and "old" not in self.loss.model_fields_set:
             object.__setattr__(self, "loss", self.loss.model_copy(update={"old": "learner"}))
         return self
 

@@ -30,6 +30,8 @@ class RolloutConfig(Section):
     engine: Literal["local", "vllm"] = "local"
     """What generates: the live model itself, or vLLM (extra `groupwise[vllm]`; default of `loss.old`: learner)."""
     vllm: VllmConfig = VllmConfig()
+    int8: bool = False
+    """engine local on a CPU: decode with weights rounded to 8 bits (default of `loss.old`: learner); docs/speed.md."""
     group_size: Positive = 8
     """Completions a prompt (G)."""
     batch_size: Positive = 128

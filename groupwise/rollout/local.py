@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from groupwise.rollout.adapters import merged
 from groupwise.rollout.encode import end_token_ids
 from groupwise.rollout.grouped import GroupedDecoder, supports
+from groupwise.rollout.int8 import Rounded
 from groupwise.rollout.plain import PlainDecoder, read
 from groupwise.rollout.running import Running
 from groupwise.rollout.stopping import StopStrings
@@ -28,7 +29,8 @@ class LocalEngine:
 
     At most `max_batch_rows` rows (each needs the logits of a token) with `max_batch_tokens` cached tokens run at once;
     rows that are over leave, and waiting ones take their place. `compute_dtype` bfloat16 generates under autocast;
-    log-probs are float32 in any case. `grouped=False` leaves caching to transformers even where rows could share their
+    log-probs are float32 in any case. `int8` decodes with rounded weights (a CPU's; see int8.py), and reports the
+    log-probs that go with them. `grouped=False` leaves caching to transformers even where rows could share their
     prompt's keys and values; then rows wait until all of those before them are over.
     """
 
@@ -41,6 +43,7 @@ class LocalEngine:
         max_batch_rows: int = 256,
         max_batch_tokens: int = 1 << 16,
         grouped: bool = True,
+        int8: bool = False,
     ) -> None:
         if max_batch_rows < 1 or max_batch_tokens < 1:
             raise ValueError(
@@ -48,7 +51,7 @@ class LocalEngine:
             )
         self.model, self.tokenizer, self.compute_dtype = model, tokenizer, compute_dtype
         self.max_batch_rows, self.max_batch_tokens = max_batch_rows, max_batch_tokens
-        self.policy_version = 0
+        self.policy_version, self._int8 = 0, int8
         self._ends = end_token_ids(model, tokenizer)
         self._grouped = None if grouped else False  # None: not tried yet
 
@@ -68,10 +71,11 @@ class LocalEngine:
         done: dict[int, Completion] = {}
         with self._inference():
             waiting = self._waiting([prompt.token_ids for prompt in prompts], sampling)
+            rounded = Rounded(self.model) if self._int8 else nullcontext()
             while waiting:
                 rows, decoder = enter(waiting.take([]))
                 while len(rows):
-                    with span("decode"):
+                    with span("decode"), rounded:
                         while (over := rows.over()) is None:
                             rows.choose(decoder.step(rows.newest()))
                     done |= rows.completions(over, self.policy_version)

@@ -14,15 +14,22 @@ from groupwise.rollout.local import LocalEngine
 from groupwise.rollout.vllm.client import Client
 from groupwise.rollout.vllm.engine import VllmEngine
 from groupwise.rollout.vllm.process import ServerProcess
-from groupwise.types import Engine
+from groupwise.types import Engine, UserError
 
 REMEDY = "start it (python -m groupwise.rollout.vllm.server MODEL); groupwise train --resume RUN continues"
+
+
+def local_engine(recipe: Recipe, policy: Policy, dtype: torch.dtype) -> LocalEngine:
+    """The live model in this process. UserError where `rollout.int8` is asked for on a GPU."""
+    if recipe.rollout.int8 and policy.model.device.type != "cpu":
+        raise UserError(f"rollout.int8 is for generating on a CPU; the model is on {policy.model.device.type}")
+    return LocalEngine(policy.model, policy.tokenizer, compute_dtype=dtype, int8=recipe.rollout.int8)
 
 
 def build_engine(recipe: Recipe, policy: Policy, dtype: torch.dtype, log: Path) -> Engine:
     """`rollout.engine`, generating in `dtype` with the policy's weights; a vLLM of the run's own writes to `log`."""
     if recipe.rollout.engine == "local":
-        return LocalEngine(policy.model, policy.tokenizer, compute_dtype=dtype)
+        return local_engine(recipe, policy, dtype)
     config = recipe.rollout.vllm
     if config.server:
         process = None

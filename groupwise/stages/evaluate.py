@@ -8,8 +8,8 @@ from typing import Any
 from groupwise.config import Recipe, RewardConfig
 from groupwise.learner import policy
 from groupwise.rollout.encode import encode
-from groupwise.rollout.local import LocalEngine
 from groupwise.run.world import World
+from groupwise.stages.engines import local_engine
 from groupwise.stages.progress import Progress
 from groupwise.stages.summarise import CORRECT, Result, compare, summarise
 from groupwise.tasks.load import load_task
@@ -89,9 +89,7 @@ def _evaluate(model: str, recipe: Recipe, scorer: Scorer) -> Result | None:
     policy.set_threads(recipe.threads)
     device = policy.pick_device(recipe.device)
     loaded = policy.load_policy(model, device)
-    engine = LocalEngine(
-        loaded.model, loaded.tokenizer, compute_dtype=policy.compute_dtype(recipe.update.dtype, device)
-    )
+    engine = local_engine(recipe, loaded, policy.compute_dtype(recipe.update.dtype, device))
     return Evaluator(recipe, loaded.tokenizer, scorer).run(engine, "evaluate")
 
 

@@ -68,12 +68,26 @@ def test_without_vllm(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("rollout", "loss", "old"),
-    [("local", {}, "engine"), ("vllm", {}, "learner"), ("vllm", {"old": "engine"}, "engine")],
+    [
+        ({"engine": "local"}, {}, "engine"),
+        ({"engine": "vllm"}, {}, "learner"),
+        ({"engine": "vllm"}, {"old": "engine"}, "engine"),
+        ({"int8": True}, {}, "learner"),
+        ({"int8": True}, {"old": "engine"}, "engine"),
+    ],
 )
-def test_old_log_probs(rollout: str, loss: dict[str, Any], old: str) -> None:
-    recipe = Recipe.model_validate({"rollout": {"engine": rollout}, "loss": loss})
+def test_old_log_probs(rollout: dict[str, Any], loss: dict[str, Any], old: str) -> None:
+    recipe = Recipe.model_validate({"rollout": rollout, "loss": loss})
     assert recipe.loss.old == old
     assert Recipe.model_validate(recipe.model_dump()) == recipe
+
+
+def test_rounded_weights_are_for_the_local_engine_on_a_cpu(policy: Policy) -> None:
+    with pytest.raises(ValueError, match=r"rollout\.int8 does not fit rollout\.engine 'vllm'; allowed with local"):
+        Recipe.model_validate({"rollout": {"engine": "vllm", "int8": True}})
+    elsewhere = policy._replace(model=policy.model.to("meta"))
+    with pytest.raises(UserError, match=r"rollout\.int8 is for generating on a CPU; the model is on meta"):
+        build(elsewhere, int8=True)
 
 
 @pytest.mark.parametrize("server", ["here", "http://here:1", "here:port", ":1"])
