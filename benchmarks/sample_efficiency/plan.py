@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sample_efficiency.scarce import scarce_tasks
 
-RATES = (3e-5, 6e-5, 1e-4, 2e-4, 4e-4)
+RATES = (6e-5, 1e-4, 2e-4, 4e-4, 8e-4)
 STEPS = 30  # updates of a run; tuning takes half
 TUNING_SEEDS = (100, 101)
 SEEDS = tuple(range(8))
