@@ -103,11 +103,14 @@ def make_pool(recipe: Recipe, model: str, path: Path, *, prompts: int, samples: 
     shape = (prompts, samples)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".tmp.npz")
-    np.savez(
+    np.savez_compressed(
         beside,
         rewards=np.array([r.reward for r in rollouts]).reshape(shape),
         lengths=np.array([len(r.completion.token_ids) for r in rollouts]).reshape(shape),
-        gradients=project(policy.model, rollouts, recipe.rollout.temperature, width, seed).reshape(*shape, width),
+        # 16 bits are enough, and the pool can be kept beside the results
+        gradients=project(policy.model, rollouts, recipe.rollout.temperature, width, seed)
+        .reshape(*shape, width)
+        .astype(np.float16),
         families=np.array([tasks.index(prompt.task) for prompt in drawn]),
         groups=groups,
     )

@@ -35,14 +35,15 @@ def run(arguments: Namespace) -> None:
     words = [f"--seed={arguments.seed}", f"--threads={arguments.threads}", f"--run.dir={folder / 'run'}"]
     words += [f"--steps={arguments.steps}"] if arguments.steps else []
     recipe = load_recipe(Recipe, DEMO, [*words, "--checkpoint.every=5", "--run.rollouts=false", "--eval.prompts=0"])
-    models = train(recipe, folder)
+    shape = f"{arguments.prompts}-{arguments.samples}-{arguments.width}"
+    pools = {when: RESULTS / "pools" / f"{arguments.name}-{when}-{shape}.npz" for when in WHEN}
+    models = train(recipe, folder) if not all(path.exists() for path in pools.values()) else {}
     settings = {key: getattr(arguments, key) for key in ("prompts", "samples", "width", "rollouts", "times", "seed")}
     result: dict[str, Any] = {"machine": machine(), "settings": settings | {"steps": recipe.steps}, "policies": {}}
-    for when, model in models.items():
-        path = folder / f"{when}-{arguments.prompts}-{arguments.samples}-{arguments.width}.npz"
+    for when, path in pools.items():
         if not path.exists():
             print(f"{when}: {arguments.prompts} x {arguments.samples} rollouts and their gradients", flush=True)
-            make(recipe, model, path, arguments)
+            make(recipe, models[when], path, arguments)
         result["policies"][when] = measure(path, arguments)
         table(when, result["policies"][when])
         write_json(RESULTS / f"{arguments.name}.json", result)
