@@ -1,4 +1,4 @@
-"""`report`: what the learning runs show so far, and what is missing; learning.json and a table."""
+"""`report`: what the learning runs show so far, and what is missing: learning.json, a table, and the documentation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sample_efficiency import page
 from sample_efficiency.curves import area, area_by_task, final, interval, iqm, points, rollouts_ratio, worst
 from sample_efficiency.learning import results
 from sample_efficiency.places import RESULTS, write_json
@@ -24,18 +25,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    runs = results()
-    if not runs:
-        raise SystemExit("no runs yet; python benchmarks/sample_efficiency.py learning")
-    plan = Plan(rates=tuple(arguments.rates), seeds=tuple(arguments.seeds), steps=arguments.steps)
-    found = {mix: analyse(plan, mix, runs) for mix in MIXES}
-    machines = {tuple(sorted(r["machine"].items())) for r in runs}
-    write_json(
-        RESULTS / "learning.json",
-        {"machines": [dict(m) for m in sorted(machines)], "steps": plan.steps, "against": AGAINST, "mixes": found},
-    )
-    for mix, result in found.items():
-        show(mix, result)
+    if runs := results():
+        plan = Plan(rates=tuple(arguments.rates), seeds=tuple(arguments.seeds), steps=arguments.steps)
+        found = {mix: analyse(plan, mix, runs) for mix in MIXES}
+        machines = {tuple(sorted(r["machine"].items())) for r in runs}
+        write_json(
+            RESULTS / "learning.json",
+            {"machines": [dict(m) for m in sorted(machines)], "steps": plan.steps, "against": AGAINST, "mixes": found},
+        )
+        for mix, result in found.items():
+            show(mix, result)
+    print(f"written into {page.PAGE.name}: {', '.join(page.write()) or 'nothing, there are no results yet'}")
 
 
 def analyse(plan: Plan, mix: str, runs: Sequence[Run]) -> dict[str, Any]:
