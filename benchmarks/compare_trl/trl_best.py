@@ -20,16 +20,21 @@ def best_config(
     completion_tokens: int,
     dtype: str,
     device: str,
+    minibatches: int = 1,
     **more: Any,
 ) -> GRPOConfig:
-    """`more`: what the work fixes, e.g. max_steps. Prompts keep their order, and no logs are written."""
+    """Each batch of `rollouts` makes `minibatches` optimizer steps. `more`: what the work fixes, e.g. max_steps.
+
+    Prompts keep their order, and no logs are written.
+    """
     return GRPOConfig(
         output_dir=folder,
         use_cpu=device == "cpu",
         bf16=dtype == "bfloat16",
         fp16=False,
         per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=rollouts // micro_batch,
+        gradient_accumulation_steps=rollouts // minibatches // micro_batch,
+        steps_per_generation=rollouts // micro_batch,
         num_generations=group,
         max_completion_length=completion_tokens,
         temperature=1.0,

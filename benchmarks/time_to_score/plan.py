@@ -1,9 +1,10 @@
-"""Which runs are made, in which order: TRL tuned on seeds of its own, then paired seeds, the sides in turn."""
+"""Which runs are made, in which order: TRL tuned on seeds of its own, then the sides in turn on seeds of theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 RATES = (4e-5, 8e-5, 1.6e-4, 3.2e-4)
 GROUPS = (8, 4)  # TRL's default; the demo's. The second is tried with the best rate of the first.
@@ -11,61 +12,82 @@ TUNING_SEEDS = (100, 101)
 SEEDS = tuple(range(5))
 
 
+class Setting(NamedTuple):
+    """TRL's: learning rate, completions a prompt, and optimizer steps on each batch of rollouts."""
+
+    rate: float
+    group: int
+    minibatches: int
+
+
 @dataclass(frozen=True)
 class Job:
-    """One training. `rate` and `group` are TRL's; ours are the recipe's."""
+    """One training, by TRL with a setting, or by ours, whose settings are the recipe's."""
 
-    side: str
     seed: int
-    steps: int
-    rate: float = 0.0
-    group: int = 0
+    steps: int  # batches of rollouts
+    setting: Setting | None = None
 
     @property
     def name(self) -> str:
-        setting = f"-{self.rate:g}-{self.group}" if self.side == "trl" else ""
-        return f"{self.side}{setting}-{self.seed}-{self.steps}"
+        side = "ours" if self.setting is None else "trl-{:g}-{}-{}".format(*self.setting)
+        return f"{side}-{self.seed}-{self.steps}"
 
     @property
     def tunes(self) -> bool:
         return self.seed in TUNING_SEEDS
 
 
-def best_setting(scores: Mapping[str, float], steps: int) -> tuple[float, int] | None:
-    """TRL's rate and group size of the best final score; None while tuning is not done. scores: by the jobs' names."""
-    return _tune(scores, steps)[0]
+def best_setting(scores: Mapping[str, float], steps: int, minibatches: int) -> Setting | None:
+    """TRL's setting of the best final score; None while tuning is not done. scores: by the jobs' names."""
+    return _tune(scores, steps, minibatches)[0]
 
 
-def next_job(scores: Mapping[str, float], seeds: Sequence[int], steps: int) -> Job | None:
-    """The most wanted job that is not done."""
-    return next((job for job in _wanted(scores, seeds, steps) if job.name not in scores), None)
+def next_job(scores: Mapping[str, float], seeds: Sequence[int], steps: int, rivals: Sequence[int]) -> Job | None:
+    """The most wanted job that is not done. rivals: each is TRL with so many optimizer steps on a batch."""
+    return next((job for job in _wanted(scores, seeds, steps, rivals) if job.name not in scores), None)
 
 
-def _wanted(scores: Mapping[str, float], seeds: Sequence[int], steps: int) -> Iterator[Job]:
-    setting, tuning = _tune(scores, steps)
-    yield from tuning
-    if setting:
-        for number, seed in enumerate(seeds):
-            pair = [Job("trl", seed, steps, *setting), Job("ours", seed, steps)]
-            yield from pair if number % 2 == 0 else pair[::-1]
+def _wanted(scores: Mapping[str, float], seeds: Sequence[int], steps: int, rivals: Sequence[int]) -> Iterator[Job]:
+    settings: list[Setting | None] = [None]
+    for minibatches in rivals:
+        setting, tuning = _tune(scores, steps, minibatches)
+        yield from tuning
+        if setting is None:
+            return
+        settings.append(setting)
+    for number, seed in enumerate(seeds):
+        first = number % len(settings)  # who begins changes from seed to seed
+        yield from (Job(seed, steps, setting) for setting in settings[first:] + settings[:first])
 
 
-def _tune(scores: Mapping[str, float], steps: int) -> tuple[tuple[float, int] | None, list[Job]]:
-    """The best setting, once it is known, and the jobs that tell so far."""
-    tried = [(rate, GROUPS[0]) for rate in RATES]
-    jobs = _jobs(tried, steps)
+def _tune(scores: Mapping[str, float], steps: int, minibatches: int) -> tuple[Setting | None, list[Job]]:
+    """The best setting, once it is known, and the jobs that tell so far.
+
+    All rates on the first seed, the better half of them on the second, then the best with the other group size.
+    """
+    first, second = TUNING_SEEDS
+    tried = [Setting(rate, GROUPS[0], minibatches) for rate in RATES]
+    jobs = [Job(first, steps, setting) for setting in tried]
+    if not _done(jobs, scores):
+        return None, jobs
+    tried = sorted(tried, key=lambda setting: -scores[Job(first, steps, setting).name])[: len(tried) // 2]
+    jobs += [Job(second, steps, setting) for setting in tried]
     for group in GROUPS[1:]:
-        if any(job.name not in scores for job in jobs):
+        if not _done(jobs, scores):
             return None, jobs
-        tried.append((_best(scores, tried, steps)[0], group))
-        jobs = _jobs(tried, steps)
-    done = all(job.name in scores for job in jobs)
-    return (_best(scores, tried, steps) if done else None), jobs
+        tried.append(_best(scores, tried, steps)._replace(group=group))
+        jobs += _both_seeds(tried[-1], steps)
+    return (_best(scores, tried, steps) if _done(jobs, scores) else None), jobs
 
 
-def _jobs(settings: Sequence[tuple[float, int]], steps: int) -> list[Job]:
-    return [Job("trl", seed, steps, *setting) for setting in settings for seed in TUNING_SEEDS]
+def _both_seeds(setting: Setting, steps: int) -> list[Job]:
+    return [Job(seed, steps, setting) for seed in TUNING_SEEDS]
 
 
-def _best(scores: Mapping[str, float], settings: Sequence[tuple[float, int]], steps: int) -> tuple[float, int]:
-    return max(settings, key=lambda setting: sum(scores[job.name] for job in _jobs([setting], steps)))
+def _done(jobs: Sequence[Job], scores: Mapping[str, float]) -> bool:
+    return all(job.name in scores for job in jobs)
+
+
+def _best(scores: Mapping[str, float], settings: Sequence[Setting], steps: int) -> Setting:
+    return max(settings, key=lambda setting: sum(scores[job.name] for job in _both_seeds(setting, steps)))

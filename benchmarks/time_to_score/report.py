@@ -18,36 +18,44 @@ from time_to_score.training import RESULTS, results
 HEADER = ("seed", "start", "TRL's end", "our end", "TRL, s", "ours, s", "TRL / ours", "others' share")
 
 
-def report(seeds: Sequence[int], steps: int) -> None:
-    found = analyse(results(), seeds, steps)
-    write_json(RESULTS / "summary.json", found)
-    pages.fill(pages.SPEED, "time_to_score", as_text(found))
-    print(as_text(found))
+def report(seeds: Sequence[int], steps: int, rivals: Sequence[int]) -> None:
+    found = {minibatches: analyse(results(), seeds, steps, minibatches) for minibatches in rivals}
+    write_json(RESULTS / "summary.json", {f"{minibatches} optimizer steps": one for minibatches, one in found.items()})
+    text = "\n\n".join(map(as_text, found.values()))
+    pages.fill(pages.SPEED, "time_to_score", text)
+    print(text)
 
 
-def analyse(found: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dict[str, Any]:
-    """Of the pairs that are whole. found: results by the names of their jobs."""
-    setting = best_setting({name: score(result["points"][-1]) for name, result in found.items()}, steps)
+def analyse(found: Mapping[str, Any], seeds: Sequence[int], steps: int, minibatches: int) -> dict[str, Any]:
+    """Against TRL with so many optimizer steps on a batch, of the pairs that are whole.
+
+    found: results by the names of their jobs.
+    """
+    scores = {name: score(result["points"][-1]) for name, result in found.items()}
+    setting = best_setting(scores, steps, minibatches)
     if setting is None:
         raise SystemExit("TRL's learning rate is not tuned yet; run benchmarks/time_to_score.py")
     pairs = []
     for seed in seeds:
-        trl, ours = (found.get(job.name) for job in (Job("trl", seed, steps, *setting), Job("ours", seed, steps)))
+        trl, ours = (found.get(Job(seed, steps, side).name) for side in (setting, None))
         if trl and ours:
             foreign = max(trl["foreign"], ours["foreign"])
             pairs.append({"seed": seed, **compare(trl["points"], ours["points"]), "foreign": foreign})
     if not pairs:
         raise SystemExit("no seed has been trained by both sides yet; run benchmarks/time_to_score.py")
-    tuned = [result for result in found.values() if result["seed"] in TUNING_SEEDS and result["steps"] == steps]
+    tuned = [
+        r for r in found.values() if r["side"] == "trl" and r["minibatches"] == minibatches and r["steps"] == steps
+    ]
     ratio, low, high = interval([pair["ratio"] for pair in pairs])
     return {
         "ratio": ratio,
         "interval": [low, high],
         "update_ratio": mean(pair["update_ratio"] for pair in pairs),
-        "rate": setting[0],
-        "group": setting[1],
+        **setting._asdict(),
         "tuning": [
-            {key: r[key] for key in ("rate", "group", "seed")} | {"score": score(r["points"][-1])} for r in tuned
+            {key: r[key] for key in ("rate", "group", "seed")} | {"score": score(r["points"][-1])}
+            for r in tuned
+            if r["seed"] in TUNING_SEEDS
         ],
         "pairs": pairs,
         "machine": next(iter(found.values()))["machine"],
@@ -55,14 +63,17 @@ def analyse(found: Mapping[str, Any], seeds: Sequence[int], steps: int) -> dict[
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    pairs = found["pairs"]
+    pairs, steps = found["pairs"], found["minibatches"]
     low, high = found["interval"]
+    title = (
+        f"### TRL with {'one optimizer step' if steps == 1 else f'{steps} optimizer steps'} on each batch of rollouts"
+    )
     summary = (
         f"**{found['ratio']:.2f}** times as fast to TRL's score (95 % interval {low:.2f} to {high:.2f}, geometric mean "
         f"over {len(pairs)} seeds); {found['update_ratio']:.2f} times as fast a rollout. TRL's tuned learning rate is "
         f"{found['rate']:g}, with {found['group']} completions a prompt. Machine: {describe(found['machine'])}."
     )
-    lines = [pages.table(HEADER, map(row, pairs)), summary]
+    lines = [title, pages.table(HEADER, map(row, pairs)), summary]
     missed = sum(not pair["reached"] for pair in pairs)
     if missed:
         lines.append(f"On {missed} of the seeds ours did not get there; its whole training counts, marked >.")

@@ -38,11 +38,10 @@ def do(job: Job, python: str, every: int, prompts: int) -> dict[str, Any]:
     shutil.rmtree(RUNS / job.name, ignore_errors=True)
     (RUNS / job.name).mkdir(parents=True)
     every = job.steps if job.tunes else every
-    points, foreign = of_trl(job, python, every, prompts) if job.side == "trl" else of_ours(job, every, prompts)
+    points, foreign = of_trl(job, python, every, prompts) if job.setting else of_ours(job, every, prompts)
     result = {
-        "side": job.side,
-        "rate": job.rate,
-        "group": job.group,
+        "side": "trl" if job.setting else "ours",
+        **(job.setting._asdict() if job.setting else {}),
         "seed": job.seed,
         "steps": job.steps,
         "points": points,
@@ -56,14 +55,11 @@ def do(job: Job, python: str, every: int, prompts: int) -> dict[str, Any]:
 
 
 def of_trl(job: Job, python: str, every: int, prompts: int) -> tuple[list[dict[str, Any]], float]:
-    from groupwise.config import Recipe
-    from groupwise.recipes import load_recipe
-
-    folder = RUNS / job.name
-    order = {"folder": str(folder), "rate": job.rate, "group": job.group, "seed": job.seed, "steps": job.steps}
-    foreign = run([python, "-m", "time_to_score.trl_run", json.dumps(order | {"every": every})], folder / "log")
+    assert job.setting is not None
+    folder, recipe = RUNS / job.name, demo()
+    order = {"folder": str(folder), "seed": job.seed, "steps": job.steps, "every": every} | job.setting._asdict()
+    foreign = run([python, "-m", "time_to_score.trl_run", json.dumps(order)], folder / "log")
     seconds = {int(step): total for step, total in json.loads((folder / "seconds.json").read_text()).items()}
-    recipe = load_recipe(Recipe, DEMO, [])
     models = [recipe.model, *(str(folder / f"step-{step}") for step in seconds)]
     words = ["eval", *models, f"--recipe={DEMO}", f"--seed={EVAL_SEED + job.seed}", f"--prompts={prompts}", "--json"]
     run([sys.executable, "-m", "groupwise", *words], folder / "eval.log", folder / "eval.json")
@@ -92,6 +88,14 @@ def of_ours(job: Job, every: int, prompts: int) -> tuple[list[dict[str, Any]], f
             points.append({"rollouts": row["rollouts/total"], "seconds": total, "by_task": by_task(row)})
     points.append({"rollouts": summary["rollouts"], "seconds": total, "by_task": summary["after"]["by_task"]})
     return points, foreign
+
+
+def demo() -> Any:
+    """The recipe that both sides train by."""
+    from groupwise.config import Recipe
+    from groupwise.recipes import load_recipe
+
+    return load_recipe(Recipe, DEMO, [])
 
 
 def run(command: Sequence[str], log: Path, output: Path | None = None) -> float:

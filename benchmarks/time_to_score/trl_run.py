@@ -1,9 +1,9 @@
 """One training of seedling on the demo's tasks by TRL; runs in TRL's virtual environment.
 
-Its one argument is a JSON object with folder, rate, group, seed, steps and every.
+Its one argument is a JSON object with folder, rate, group, minibatches, seed, steps and every.
 
-Prompts, in the same order, and scores are those of groupwise's tasks, and so are warm-up and schedule. Every few steps
-the weights are kept, in float32, in `step-N/`; at the end `seconds.json` says how long the training had taken by then,
+Prompts, in the same order, and scores are those of groupwise's tasks, and so are warm-up and schedule. Every few batches
+the weights are kept, in float32, in `step-N/` (N: batches of rollouts); at the end `seconds.json` says how long the training had taken by then,
 without the keeping.
 """
 
@@ -32,10 +32,10 @@ MICRO_BATCH = 32
 
 
 class Keeper(transformers.TrainerCallback):
-    """Times the steps, and keeps the weights between them."""
+    """Times the batches, each of `minibatches` optimizer steps, and keeps the weights between them."""
 
-    def __init__(self, folder: Path, every: int, tokenizer: Any) -> None:
-        self.folder, self.every, self.tokenizer = folder, every, tokenizer
+    def __init__(self, folder: Path, every: int, minibatches: int, tokenizer: Any) -> None:
+        self.folder, self.every, self.minibatches, self.tokenizer = folder, every, minibatches, tokenizer
         self.seconds: dict[int, float] = {}
         self.total = self.began = 0.0
 
@@ -46,10 +46,11 @@ class Keeper(transformers.TrainerCallback):
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.total += time.perf_counter() - self.began
-        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self.seconds[state.global_step] = self.total
+        batch, rest = divmod(state.global_step, self.minibatches)
+        if rest == 0 and (batch % self.every == 0 or state.global_step == state.max_steps):
+            self.seconds[batch] = self.total
             for saved in (model, self.tokenizer):
-                saved.save_pretrained(self.folder / f"step-{state.global_step}")
+                saved.save_pretrained(self.folder / f"step-{batch}")
         self.began = time.perf_counter()
 
 
@@ -72,19 +73,21 @@ def main() -> None:
     device = pick_device(recipe.device)
     dtype = str(compute_dtype(update.dtype, device)).removeprefix("torch.")
     tokenizer = transformers.AutoTokenizer.from_pretrained(resolve_model(recipe.model))
-    keeper = Keeper(folder, order["every"], tokenizer)
+    minibatches = order["minibatches"]
+    keeper = Keeper(folder, order["every"], minibatches, tokenizer)
     config = best_config(
         str(folder / "trl"),
         rollouts=rollout.batch_size,
         group=order["group"],
-        micro_batch=MICRO_BATCH,
+        minibatches=minibatches,
+        micro_batch=min(MICRO_BATCH, rollout.batch_size // minibatches),
         completion_tokens=rollout.max_tokens,
         dtype=dtype,
         device=device.type,
         learning_rate=order["rate"],
         lr_scheduler_type=update.schedule,
-        warmup_steps=update.warmup,
-        max_steps=order["steps"],
+        warmup_steps=update.warmup * minibatches,
+        max_steps=order["steps"] * minibatches,
         seed=order["seed"],
     )
     rows = [{"prompt": [{"role": "user", "content": p.text}], "number": n} for n, p in enumerate(drawn)]

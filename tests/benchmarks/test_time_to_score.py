@@ -25,48 +25,48 @@ def curve(*scores: float, seconds: float = 10.0, rollouts: int = 128) -> list[di
 
 # --- the plan
 
+RIVALS = (1, 4)
+
 
 def made_up(job: Job) -> float:
     """Scores whose best rate is the third, and whose best group is the second."""
-    return 0.5 - abs(RATES.index(job.rate) - 2) / 10 + 0.05 * GROUPS.index(job.group) if job.side == "trl" else 0.9
+    if job.setting is None:
+        return 0.9
+    return 0.5 - abs(RATES.index(job.setting.rate) - 2) / 10 + 0.05 * GROUPS.index(job.setting.group)
 
 
-def all_jobs(seeds: tuple[int, ...], steps: int = 60) -> list[Job]:
+def all_jobs(seeds: tuple[int, ...], steps: int = 60, rivals: tuple[int, ...] = (1,)) -> list[Job]:
     scores: dict[str, float] = {}
     jobs = []
-    while job := next_job(scores, seeds, steps):
+    while job := next_job(scores, seeds, steps, rivals):
         scores[job.name] = made_up(job)
         jobs.append(job)
-    assert best_setting(scores, steps) == (RATES[2], GROUPS[1])
+    for minibatches in rivals:
+        assert best_setting(scores, steps, minibatches) == (RATES[2], GROUPS[1], minibatches)
     return jobs
 
 
-def test_every_rate_is_tried_on_both_seeds_then_the_other_group_size_with_the_best() -> None:
-    tuning = [job for job in all_jobs((0,)) if job.tunes]
-    first = {(rate, GROUPS[0], seed) for rate in RATES for seed in TUNING_SEEDS}
-    assert {(job.rate, job.group, job.seed) for job in tuning[: len(first)]} == first
-    rest = [(job.rate, job.group, job.seed) for job in tuning[len(first) :]]
-    assert rest == [(RATES[2], GROUPS[1], seed) for seed in TUNING_SEEDS]
+def test_the_better_half_of_the_rates_gets_a_second_seed_and_the_best_the_other_group_size() -> None:
+    tuning = [(job.setting, job.seed) for job in all_jobs((0,)) if job.tunes]
+    first, second = TUNING_SEEDS
+    assert tuning[:4] == [((rate, GROUPS[0], 1), first) for rate in RATES]
+    assert {rate for (rate, _, _), _ in tuning[4:6]} >= {RATES[2]}
+    assert {seed for _, seed in tuning[4:6]} == {second}
+    assert tuning[6:] == [((RATES[2], GROUPS[1], 1), seed) for seed in TUNING_SEEDS]
 
 
-def test_seeds_come_in_pairs_whose_order_alternates() -> None:
-    pairs = [job for job in all_jobs((0, 1, 2)) if not job.tunes]
-    assert [(job.side, job.seed) for job in pairs] == [
-        ("trl", 0),
-        ("ours", 0),
-        ("ours", 1),
-        ("trl", 1),
-        ("trl", 2),
-        ("ours", 2),
-    ]
-    assert all((job.rate, job.group) == (RATES[2], GROUPS[1]) for job in pairs if job.side == "trl")
+def test_the_sides_take_turns_in_beginning() -> None:
+    runs = [job for job in all_jobs((0, 1, 2), rivals=RIVALS) if not job.tunes]
+    sides = [job.setting.minibatches if job.setting else 0 for job in runs]
+    assert sides == [0, 1, 4, 1, 4, 0, 4, 0, 1]
+    assert [job.seed for job in runs] == [0] * 3 + [1] * 3 + [2] * 3
 
 
 def test_no_seed_begins_before_trl_is_tuned() -> None:
-    jobs = all_jobs((0, 1))
+    jobs = all_jobs((0, 1), rivals=RIVALS)
     assert all(not (later.tunes and not earlier.tunes) for earlier, later in pairwise(jobs))
     assert len({job.name for job in jobs}) == len(jobs)
-    assert best_setting({}, 60) is None
+    assert best_setting({}, 60, 1) is None
 
 
 # --- the curves
@@ -127,8 +127,9 @@ def results_of(seeds: tuple[int, ...], ours: list[dict[str, Any]], foreign: floa
     machine = {"cpu": "a CPU", "cores": "2", "gpu": "none", "torch": "2.13"}
     found = {}
     for job in all_jobs(seeds):
-        points = curve(0.2, made_up(job)) if job.side == "trl" else ours
-        known = {"side": job.side, "rate": job.rate, "group": job.group, "seed": job.seed, "steps": job.steps}
+        points = curve(0.2, made_up(job)) if job.setting else ours
+        known = {"side": "trl" if job.setting else "ours", "seed": job.seed, "steps": job.steps}
+        known |= job.setting._asdict() if job.setting else {}
         found[job.name] = {**known, "points": points, "foreign": foreign, "machine": machine}
     return found
 
@@ -136,27 +137,27 @@ def results_of(seeds: tuple[int, ...], ours: list[dict[str, Any]], foreign: floa
 def test_the_report_takes_the_pairs_that_are_whole() -> None:
     found = results_of((0, 1, 2), curve(0.2, 0.55, seconds=5.0))
     del found["ours-1-60"]
-    analysed = analyse(found, (0, 1, 2, 3), 60)
+    analysed = analyse(found, (0, 1, 2, 3), 60, 1)
     assert [pair["seed"] for pair in analysed["pairs"]] == [0, 2]
-    assert (analysed["rate"], analysed["group"]) == (RATES[2], GROUPS[1])
+    assert (analysed["rate"], analysed["group"], analysed["minibatches"]) == (RATES[2], GROUPS[1], 1)
     assert analysed["ratio"] == pytest.approx(2.0)
-    assert len(analysed["tuning"]) == 2 * len(RATES) + 2
+    assert len(analysed["tuning"]) == 8
     text = as_text(analysed)
     assert ("**2.00** times" in text and "over 2 seeds" in text and "1.6e" in text) or "0.00016" in text
     assert "did not get there" not in text and "Other processes" not in text
 
 
 def test_the_report_says_what_is_weak() -> None:
-    text = as_text(analyse(results_of((0,), curve(0.2, 0.3), foreign=0.5), (0,), 60))
+    text = as_text(analyse(results_of((0,), curve(0.2, 0.3), foreign=0.5), (0,), 60, 1))
     assert "On 1 of the seeds ours did not get there" in text
     assert "| > 10 | < " in text and "Other processes" in text
 
 
 def test_there_is_no_report_before_there_is_a_pair() -> None:
     with pytest.raises(SystemExit, match="not tuned"):
-        analyse({}, (0,), 60)
+        analyse({}, (0,), 60, 1)
     with pytest.raises(SystemExit, match="no seed"):
-        analyse(results_of((0,), curve(0.2, 0.3)), (7,), 60)
+        analyse(results_of((0,), curve(0.2, 0.3)), (7,), 60, 1)
 
 
 def test_a_score_is_the_mean_of_the_tasks() -> None:
