@@ -43,9 +43,7 @@ def analyse(found: Mapping[str, Any], seeds: Sequence[int], steps: int, minibatc
             pairs.append({"seed": seed, **compare(trl["points"], ours["points"]), "foreign": foreign})
     if not pairs:
         raise SystemExit("no seed has been trained by both sides yet; run benchmarks/time_to_score.py")
-    tuned = [
-        r for r in found.values() if r["side"] == "trl" and r["minibatches"] == minibatches and r["steps"] == steps
-    ]
+    tuned = [r for r in found.values() if (r.get("minibatches"), r["steps"]) == (minibatches, steps)]
     ratio, low, high = interval([pair["ratio"] for pair in pairs])
     return {
         "ratio": ratio,
@@ -65,9 +63,7 @@ def analyse(found: Mapping[str, Any], seeds: Sequence[int], steps: int, minibatc
 def as_text(found: Mapping[str, Any]) -> str:
     pairs, steps = found["pairs"], found["minibatches"]
     low, high = found["interval"]
-    title = (
-        f"### TRL with {'one optimizer step' if steps == 1 else f'{steps} optimizer steps'} on each batch of rollouts"
-    )
+    title = f"### TRL with {steps} optimizer step{'s' if steps > 1 else ''} on each batch of rollouts"
     summary = (
         f"**{found['ratio']:.2f}** times as fast to TRL's score (95 % interval {low:.2f} to {high:.2f}, geometric mean "
         f"over {len(pairs)} seeds); {found['update_ratio']:.2f} times as fast a rollout. TRL's tuned learning rate is "

@@ -2,9 +2,9 @@
 
 Its one argument is a JSON object with folder, rate, group, minibatches, seed, steps and every.
 
-Prompts, in the same order, and scores are those of groupwise's tasks, and so are warm-up and schedule. Every few batches
-the weights are kept, in float32, in `step-N/` (N: batches of rollouts); at the end `seconds.json` says how long the training had taken by then,
-without the keeping.
+Prompts, in the same order, and scores are those of groupwise's tasks, and so are warm-up and schedule. Every few
+batches of rollouts the weights are kept, in float32, in `step-N/`, N counting batches; at the end `seconds.json` says
+how long the training had taken by then, without the keeping.
 """
 
 from __future__ import annotations
