@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="one: nothing is tuned")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--steps", type=int, default=STEPS, help="updates of a run; tuning takes half")
-    parser.add_argument("--eval-every", type=int, default=10, help="updates between evaluations")
+    parser.add_argument("--eval-every", type=int, default=4, help="updates between evaluations")
     parser.add_argument("--eval-prompts", type=int, default=24, help="held-out prompts a task")
     parser.add_argument("--workers", type=int, default=2, help="runs at once, one core each")
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), help="start no run that ends later")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sample_efficiency.scarce import scarce_tasks
 
-RATES = (6e-5, 1e-4, 2e-4, 4e-4, 8e-4)
-STEPS = 30  # updates of a run; tuning takes half
+RATES = (2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4)
+STEPS = 16  # updates of a run; tuning takes half
 TUNING_SEEDS = (100, 101)
 SEEDS = tuple(range(8))
 TUNED_AS = "hierarchical@2"  # the ablations differ from it in what is grouped, and take its learning rate

@@ -163,10 +163,10 @@ def test_of_five_rates_two_get_a_second_seed() -> None:
     for _ in range(5):
         job = next_jobs(plan, scores)[0]
         scores[job.name] = job.rate  # the larger the better, on the first seed
-    assert [job.rate for job in next_jobs(plan, scores)] == [8e-4, 4e-4]
+    assert [job.rate for job in next_jobs(plan, scores)] == [3.2e-4, 1.6e-4]
     for job in next_jobs(plan, scores):
         scores[job.name] = 1 - 1000 * job.rate  # and the other way round on the second, by more
-    assert best_rate(plan, "demo", "spo@1", scores) == 4e-4
+    assert best_rate(plan, "demo", "spo@1", scores) == 1.6e-4
     assert next_jobs(plan, scores) == []
 
 
