@@ -43,6 +43,7 @@ ARMS: dict[str, Arm] = {
     "jspo@4": _arm("jspo", 4),
     "ebpo@4": _arm("ebpo", 4),
     "spo@1": _arm("spo", 1),
+    "flat@2": _ablation("--grouping.kind=prompt"),
     "random groups@2": _ablation(relabel="random"),
     "task names@2": _ablation(relabel="tasks"),
     "clusters@2": _ablation("--grouping.kind=clusters"),
