@@ -15,34 +15,22 @@ def _complex(largest: int) -> dict[str, Any]:
     return {**ends, "operations_weights": [0.5, 0.5, 0, 0]}
 
 
-# the first of each family is the mix `scarce`; the others were measured on the way
+# The first of each family is the mix `scarce`: rare at the start, but within seedling's reach, since the model that the
+# demo makes is right several times as often there. The others were measured on the way.
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "chain_sum": [
-        {"min_digits": 1, "max_digits": 2, "min_terms": 6, "max_terms": 6},
+        {"min_digits": 1, "max_digits": 2, "min_terms": 5, "max_terms": 5},
+        {"min_digits": 2, "max_digits": 2, "min_terms": 4, "max_terms": 5},
         {"min_digits": 2, "max_digits": 2, "min_terms": 5, "max_terms": 5},
-        {"min_digits": 2, "max_digits": 3, "min_terms": 4, "max_terms": 4},
-    ],
-    "leg_counting": [
-        {"min_animals": 5, "max_animals": 5, "min_instances": 1, "max_instances": 9},
-        {"min_animals": 4, "max_animals": 5, "min_instances": 5, "max_instances": 12},
     ],
     "simple_equations": [
-        {"min_terms": 3, "max_terms": 3, "min_value": 15, "max_value": 50},
-        {"min_terms": 4, "max_terms": 4, "min_value": 10, "max_value": 40},
+        {"min_terms": 2, "max_terms": 2, "min_value": 15, "max_value": 50},
+        {"min_terms": 3, "max_terms": 3, "min_value": 10, "max_value": 40},
     ],
-    "complex_arithmetic": [_complex(90), _complex(120)],
-    "number_filtering": [
-        {"min_numbers": 8, "max_numbers": 10, "max_decimals": 1},
-        {"min_numbers": 6, "max_numbers": 8, "max_decimals": 1},
-        {"min_numbers": 8, "max_numbers": 10, "max_decimals": 0},
-    ],
+    "complex_arithmetic": [_complex(75), _complex(90)],
     "base_conversion": [
+        {"min_base": 3, "max_base": 9, "min_value": 60, "max_value": 220},
         {"min_base": 3, "max_base": 9, "min_value": 80, "max_value": 240},
-        {"min_base": 3, "max_base": 9, "min_value": 90, "max_value": 300},
-    ],
-    "spell_backward": [
-        {"min_word_len": 7, "max_word_len": 9},
-        {"min_word_len": 7, "max_word_len": 8},
     ],
     "simple_geometry": [
         {"min_sides": 5, "max_sides": 7},
