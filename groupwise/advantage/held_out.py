@@ -50,10 +50,10 @@ def held_out_errors(
         variances, history = np.asarray(evidence.variances, dtype=np.float64), evidence.history
         known = np.concatenate([ids, history[2]]) if history else ids
         pooled = np.array([variances[:-1].sum(), variances[-1]])
-        ways = {"hierarchical": (known, variances)} if hierarchical is None else {}
-        if rivals:
-            ways |= {"random": (_reassigned(known, rng), variances), "flat": (known[:, -1:], pooled)}
-        if hierarchical is not None:
+        ways = {"random": (_reassigned(known, rng), variances), "flat": (known[:, -1:], pooled)} if rivals else {}
+        if hierarchical is None:
+            ways["hierarchical"] = known, variances
+        else:
             residuals["hierarchical"] = hierarchical
         for name, (paths, components) in ways.items():
             past = (history[0], history[1], paths[len(values) :]) if history else None

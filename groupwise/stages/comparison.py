@@ -23,7 +23,7 @@ from groupwise.grouping.transfer_fit import TransferFit
 from groupwise.rollout.embedding import PromptEmbeddings
 from groupwise.types import Evidence, Floats, Groups, Prompt, Rollout
 
-MANY = 2**14 + 1  # prompts; so many more known, one update fewer in which other groups' baselines are tried out
+MANY = 2**14 + 1  # known prompts; with n times as many, other groups' baselines are tried on every (n + 1)-th update
 TRANSFER = {"none": "hierarchical", "kernel": "kernel", "threshold": "threshold"}  # the estimator of each kind
 
 

@@ -56,6 +56,14 @@ def test_each_is_the_mean_square_of_its_advantages(levels: Ints, seed: int, with
     assert found["prompt"] == pytest.approx(square(np.where(alone, overall, prompt)))
 
 
+def test_without_rivals_the_others_are_the_same() -> None:
+    rewards, levels = simulated(0, (0.2, 0.02, 0.2))
+    evidence = Evidence(variances=np.array([0.2, 0.02, 0.2]), ready=True)
+    every = errors(rewards, levels, evidence)
+    few = held_out_errors(rewards, levels, evidence, np.random.default_rng(0), rivals=False)
+    assert few == {name: every[name] for name in NAMES - {"random", "flat"}}
+
+
 def test_true_groups_beat_random_ones_which_do_no_better_than_none() -> None:
     variances = (0.2, 0.02, 0.2)
     evidence = Evidence(variances=np.array(variances), ready=True)
