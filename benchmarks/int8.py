@@ -56,7 +56,7 @@ def seconds(pairs: int) -> list[tuple[float, float]]:
     from random_model import SHAPES, byte_tokenizer
 
     torch.manual_seed(0)
-    model = Qwen2ForCausalLM(Qwen2Config(**SHAPES["qwen2.5-0.5b"], tie_word_embeddings=True, eos_token_id=END))
+    model = Qwen2ForCausalLM(Qwen2Config(**SHAPES["qwen2.5-0.5b"], tie_word_embeddings=True, eos_token_id=None))
     engines = [LocalEngine(model, byte_tokenizer(), int8=int8) for int8 in (False, True)]
     for engine in engines:
         engine._ends = [END]
