@@ -15,8 +15,8 @@ def _complex(largest: int) -> dict[str, Any]:
     return {**ends, "operations_weights": [0.5, 0.5, 0, 0]}
 
 
-# The first of each family is the mix `scarce`: rare at the start, but near enough to the demo's tasks to be learned from
-# a few thousand rollouts. The others were measured on the way.
+# The first of each family is the mix `scarce`: rare at the start, but near enough to the demo's tasks to be learned
+# from a few thousand rollouts. The others were measured on the way.
 CANDIDATES: dict[str, list[dict[str, Any]]] = {
     "chain_sum": [
         {"min_digits": 1, "max_digits": 2, "min_terms": 6, "max_terms": 6},
