@@ -21,6 +21,7 @@ from groupwise.learner.memory import MICRO_TOKENS
 from groupwise.learner.meter import Meter
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.loss import DEFAULT_CLIP, importance_weights, loss_denominator, mismatch, policy_loss, ratio_diagnostics
+from groupwise.run.doing import doing
 from groupwise.run.profile import span
 from groupwise.run.world import World
 from groupwise.types import Rollout
@@ -129,7 +130,7 @@ class Learner:
         mine = [i for i in self._world.share(chosen) if self._teaches(rollouts[i])]
         # the divisor counts the whole optimizer step, so micro-batches and processes add up to it exactly
         denominator = loss_denominator(self._loss.kind, learned_tokens(rollouts, chosen, self._mask_cut))
-        total = 0.0
+        total, learned = 0.0, 0
         for batch in self._micro_batches(rollouts, micro_tokens, mine):
             with span("forward"):
                 states = self._forward.states(batch.inputs)
@@ -140,6 +141,8 @@ class Learner:
             with span("backward"):
                 if leaf.grad is not None:
                     states.backward(leaf.grad)  # type: ignore[no-untyped-call]
+            learned += len(batch.index)
+            doing("update", chosen[0] + learned, len(rollouts))
         if not mine:  # an optimizer step all the same, so that it does not hang on who was skipped
             for weights in self.model.parameters():
                 weights.grad = torch.zeros_like(weights) if weights.requires_grad else None

@@ -18,6 +18,7 @@ from groupwise.rollout.plain import PlainDecoder, read
 from groupwise.rollout.running import Running
 from groupwise.rollout.stopping import StopStrings
 from groupwise.rollout.waiting import Waiting
+from groupwise.run.doing import doing
 from groupwise.run.profile import span
 from groupwise.types import Completion, Prompt, Sampling, UserError
 
@@ -79,6 +80,7 @@ class LocalEngine:
                         while (over := rows.over()) is None:
                             rows.choose(decoder.step(rows.newest()))
                     done |= rows.completions(over, self.policy_version)
+                    doing("generate", len(done), len(prompts))
                     rows.keep(~over)
                     if len(rows):
                         decoder.keep((~over).nonzero()[:, 0])

@@ -1,4 +1,4 @@
-"""Seconds by the step of the story; for a profile each step is a span."""
+"""Seconds by the step of the story; each is a span of a profile, and what progress says is being done."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from groupwise.run.doing import doing
 from groupwise.run.profile import span
 
 STEPS = ("draw", "embed", "generate", "score", "group", "estimate", "update", "record")
@@ -21,6 +22,7 @@ class Clock:
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
         began = time.perf_counter()
+        doing(step)
         try:
             with span(step):
                 yield

@@ -8,6 +8,7 @@ from typing import Any
 from groupwise.config import Recipe, RewardConfig
 from groupwise.learner import policy
 from groupwise.rollout.encode import encode
+from groupwise.run.doing import doing
 from groupwise.run.world import World
 from groupwise.stages.engines import local_engine
 from groupwise.stages.progress import Progress
@@ -60,6 +61,7 @@ class Evaluator:
                 mine = self._world.share(list(enumerate(prompts, len(rollouts))))
                 completions = engine.generate([p for _, p in mine], [key for key, _ in mine], self._sampling)
                 part = [Rollout(prompt=p, completion=c) for (_, p), c in zip(mine, completions, strict=True)]
+                doing("score")
                 self._scorer.score(part)
                 rollouts += self._world.gather(part)
                 progress.show(len(rollouts), accuracy=_accuracy(rollouts))

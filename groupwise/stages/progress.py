@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from importlib.util import find_spec
 from types import TracebackType
 
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from groupwise.run.doing import listening
 from groupwise.run.world import rank
 
 LABELS = {
@@ -19,6 +21,8 @@ LABELS = {
     "dropped": "{:.0f} dropped",
 }
 
+WIDE = 100  # columns; on a narrower terminal how far and how long still matter most
+
 
 class Progress:
     """A progress bar on a terminal or in a notebook with ipywidgets; elsewhere (a log, CI) a line every tenth of it."""
@@ -27,17 +31,20 @@ class Progress:
         self._console = Console(quiet=rank() > 0)
         self._live = self._console.is_terminal or (self._console.is_jupyter and bool(find_spec("ipywidgets")))
         self._total, self._unit = total, unit
+        wide = self._console.width >= WIDE
         self._bar = Bar(
             TextColumn(f"[bold]{unit}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if wide else 8),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
+            *([TextColumn("[dim]{task.fields[doing]}")] if wide else []),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=self._console,
             disable=not self._live,
         )
-        self._task = self._bar.add_task("", total=total, completed=start, text="")
+        self._task = self._bar.add_task("", total=total, completed=start, text="", doing="")
+        self._open = ExitStack()
 
     def show(self, done: int, **numbers: float) -> None:
         """After unit number `done`; numbers by the names in LABELS."""
@@ -47,7 +54,11 @@ class Progress:
         if not self._live and (done % every == 0 or done in (1, self._total)):
             self._console.print(f"{self._unit} {done}/{self._total}  {text}", highlight=False)
 
+    def _doing(self, step: str, done: int, total: int) -> None:
+        self._bar.update(self._task, doing=f"{step} {done}/{total}" if total else step)
+
     def __enter__(self) -> Progress:
+        self._open.enter_context(listening(self._doing))
         self._bar.start()
         return self
 
@@ -55,3 +66,4 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        self._open.close()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from groupwise.config import UpdateConfig
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.loss import DEFAULT_CLIP
+from groupwise.run.doing import listening
 
 from .cases import (
     KINDS,
@@ -193,6 +194,14 @@ def test_the_loss_told_is_the_mean_over_optimizer_steps(model: nn.Module) -> Non
 def test_more_minibatches_than_rollouts_are_as_many_as_there_are(model: nn.Module) -> None:
     rollouts = on_policy(model, random_rollouts(12, count=2))
     assert len(gradients(make_learner(model, minibatches=5), rollouts)) == 2
+
+
+def test_it_says_how_many_rollouts_it_has_learned_from(model: nn.Module) -> None:
+    heard: list[tuple[str, int, int]] = []
+    rollouts = [replace(r, advantage=1.0) for r in random_rollouts(3, count=8) if r.completion.token_ids]
+    with listening(lambda *what: heard.append(what)):
+        make_learner(model, minibatches=2, micro_tokens=1).update(rollouts)
+    assert heard == [("update", done, 7) for done in range(1, 8)]
 
 
 def test_shares_are_of_the_tokens_that_are_learned(model: nn.Module) -> None:

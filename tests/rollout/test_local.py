@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from groupwise.run.doing import listening
 from groupwise.types import Completion, Engine, Prompt, Sampling, UserError
 
 from .cases import CONFIGS, EOS, GROUPED, VOCABULARY, engine, forced, some_prompts, tiny, tokens
@@ -50,6 +51,16 @@ def test_a_row_does_not_depend_on_its_batch(kind: str, options: dict[str, Any]) 
     assert tokens(backwards)[::-1] == whole
     for budget in ({"max_batch_rows": 1}, {"max_batch_rows": 3}, {"max_batch_tokens": 90}, {"grouped": False}):
         assert tokens(engine(kind, ends=ENDS, **budget).generate(SOME, KEYS, sampling)) == whole
+
+
+def test_it_says_how_many_completions_are_over() -> None:
+    heard: list[tuple[str, int, int]] = []
+    with listening(lambda *what: heard.append(what)):
+        engine(ends=ENDS, max_batch_rows=3).generate(SOME, KEYS, Sampling(max_tokens=25))
+    counts = [done for _, done, _ in heard]
+    assert counts == sorted(set(counts))
+    assert heard[-1] == ("generate", len(SOME), len(SOME))
+    assert len(heard) > 2
 
 
 def test_batch_size_hardly_ever_changes_a_completion() -> None:

@@ -1,0 +1,59 @@
+"""What the live line shows; what a log gets is in test_train.py."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from groupwise.run.doing import doing
+from groupwise.stages import progress
+from groupwise.stages.clock import Clock
+from groupwise.stages.progress import Progress
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> io.StringIO:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    return text
+
+
+def test_on_a_terminal_it_says_what_is_being_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch, width=140)
+    with Progress(5) as shown:
+        with Clock()("generate"):
+            doing("generate", 37, 128)
+            shown._bar.refresh()
+            assert "generate 37/128" in screen.getvalue()
+        with Clock()("score"):
+            shown.show(1, reward=0.25)
+            shown._bar.refresh()
+    last = screen.getvalue().rsplit("update", 1)[1]
+    assert "1/5" in last
+    assert "reward 0.250" in last
+    assert "score" in last
+    assert "37/128" not in last
+    before = screen.getvalue()
+    doing("update", 1, 2)
+    assert screen.getvalue() == before
+
+
+def test_a_narrow_terminal_keeps_how_far_and_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch, width=80)
+    with Progress(30) as shown:
+        doing("generate", 37, 128)
+        shown.show(12, reward=0.5, accuracy=0.5, tokens_per_second=12345)
+        shown._bar.refresh()
+    last = screen.getvalue().rsplit("update", 1)[1]
+    assert "12/30 reward 0.500  accuracy 50.0%  12,345 tokens/s" in last
+    assert "generate" not in last
+    assert "…" not in last
+
+
+def test_a_log_gets_no_such_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(2) as shown:
+        doing("generate", 37, 128)
+        shown.show(1, reward=0.25)
+    assert capsys.readouterr().out == "update 1/2  reward 0.250\n"
