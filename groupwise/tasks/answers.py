@@ -6,9 +6,8 @@ import re
 from fractions import Fraction
 
 from groupwise.tasks.built_in.exact import normalise
-from groupwise.tasks.rewards import answer_of
+from groupwise.tasks.rewards import answer_of, boxed_of
 
-_BOX = r"\boxed{"
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+|\d+/\d+)", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII)
 
@@ -23,22 +22,9 @@ def voted_answer(completion: str) -> str:
     ['1250', '\\frac{1}{2}', 'b']
     """
     tagged = answer_of(completion)
-    boxed = _boxed(completion if tagged is None else tagged)
+    boxed = boxed_of(completion if tagged is None else tagged)
     last_line = completion.strip().rpartition("\n")[2]
     return _normalised(next(answer for answer in (boxed, tagged, last_line) if answer is not None))
-
-
-def _boxed(completion: str) -> str | None:
-    r"""The inside of the last \boxed{...}; None where there is none or it is never closed."""
-    start = completion.rfind(_BOX)
-    if start < 0:
-        return None
-    depth = 1
-    for brace in re.finditer("[{}]", completion[start + len(_BOX) :]):
-        depth += 1 if brace[0] == "{" else -1
-        if depth == 0:
-            return completion[start + len(_BOX) :][: brace.start()]
-    return None
 
 
 def _normalised(answer: str) -> str:

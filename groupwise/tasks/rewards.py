@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 _OPEN, _CLOSE = "<answer>", "</answer>"
+_BRACE = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")
 
 
 def answer_of(completion: str) -> str | None:
@@ -22,6 +25,23 @@ def answer_of(completion: str) -> str | None:
         answer = completion[start + len(_OPEN) : end].strip()
         start = completion.find(_OPEN, end + len(_CLOSE))
     return answer
+
+
+def boxed_of(text: str) -> str | None:
+    r"""The inside of the last complete \boxed{...}, or None where none is.
+
+    >>> boxed_of(r"\boxed{1} and \boxed{\frac{2}{3}} and \boxed{4")
+    '\\frac{2}{3}'
+    """
+    last, open_braces = None, list[re.Match[str]]()
+    for brace in _BRACE.finditer(text):  # one pass: a policy may open thousands and close none
+        if brace[0] == "}" and open_braces:
+            opening = open_braces.pop()
+            if opening[0] != "{":
+                last = text[opening.end() : brace.start()]
+        elif brace[0].endswith("{") and brace[0] != r"\{":
+            open_braces.append(brace)
+    return last
 
 
 def length_penalty(length: int, max_tokens: int, buffer: int) -> float:

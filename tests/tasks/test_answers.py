@@ -13,6 +13,7 @@ SAME = {
     "boxes": (r"\boxed{5}, or rather $\boxed{4}$.", "4", r"so \boxed{ 4.0 } holds"),
     "braces in a box": (r"\boxed{\frac{1}{2}}", r"<answer>\frac{1}{2}</answer>"),
     "a box that is never closed": ("\\boxed{7\nfour", "Four"),
+    "a box before one that is never closed": (r"\boxed{4} or \boxed{7", "4"),
     "the last line": ("Let me see.\nParis\n\n", "paris", "  PARIS  "),
     "spaces": ("<answer>a  b\n c</answer>", "a b c"),
     "numbers": ("4", "4.0", "+4", "04", "4.", "8/2"),

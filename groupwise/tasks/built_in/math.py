@@ -9,14 +9,13 @@ from functools import cache
 from types import ModuleType
 
 from groupwise.tasks.built_in.exact import normalise
-from groupwise.tasks.rewards import answer_of
+from groupwise.tasks.rewards import answer_of, boxed_of
 from groupwise.types import Prompt, UserError
 
 _TAIL = 1000  # characters at the end of a completion in which its last expression is sought
 _WORD = re.compile(r"(?<![\\A-Za-z])(?!(?:sqrt|pi|sin|cos|tan|log|ln|exp|in|cup|cap)\b)[A-Za-z]{2,}")
 _LATEX = re.compile(r"\$|\\[(\[]")
 _TEXT = re.compile(r"\\(?:text|textbf|mathrm)\s*\{([^{}]*)\}")
-_BRACE = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")
 
 
 def math(prompt: Prompt, completion: str) -> float | None:
@@ -35,9 +34,9 @@ def math(prompt: Prompt, completion: str) -> float | None:
     if prompt.answer is None:
         return None
     said = answer_of(completion)
-    boxed = _last_boxed(completion if said is None else said)
+    boxed = boxed_of(completion if said is None else said)
     answer = said if boxed is None else boxed
-    reference = _last_boxed(prompt.answer)
+    reference = boxed_of(prompt.answer)
     reference = prompt.answer if reference is None else reference
     if _plain(completion if answer is None else answer) == _plain(reference):
         return 1.0
@@ -73,20 +72,3 @@ def _parse(text: str, prose: bool = False) -> list[object]:
 
 def _plain(text: str) -> str:
     return normalise(_TEXT.sub(r"\1", text), ignore_case=True)
-
-
-def _last_boxed(text: str) -> str | None:
-    r"""The inside of the last complete \boxed{...}.
-
-    >>> _last_boxed(r"\boxed{1} and \boxed{\frac{2}{3}} and \boxed{4")
-    '\\frac{2}{3}'
-    """
-    last, open_braces = None, list[re.Match[str]]()
-    for brace in _BRACE.finditer(text):  # one pass: a policy may open thousands and close none
-        if brace[0] == "}" and open_braces:
-            opening = open_braces.pop()
-            if opening[0] != "{":
-                last = text[opening.end() : brace.start()]
-        elif brace[0].endswith("{") and brace[0] != r"\{":
-            open_braces.append(brace)
-    return last
