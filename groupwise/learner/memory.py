@@ -25,7 +25,7 @@ PROMPT = 128  # tokens that a prompt is taken to have: recipes do not say
 # More of a forward and backward pass at once gain nothing: caches are full on a CPU, and a GPU is busy.
 MICRO_TOKENS = {"cpu": 1024, "cuda": 16384}
 LEAST_TOKENS = 256
-GENERATING = {"cache", "scores"}
+GENERATING = {"cache", "scores", "rounded"}
 LEARNING = {"gradients", "activations", "logits"}  # completions are generated before or after
 # The keys that make an item smaller, the cheapest first.
 KEYS = {
@@ -36,6 +36,7 @@ KEYS = {
     "reference": ("lora.rank", "loss.beta"),
     "cache": ("rollout.batch_size", "rollout.max_tokens"),
     "scores": ("rollout.batch_size",),
+    "rounded": ("rollout.int8",),
     "activations": ("update.micro_tokens", "update.gradient_checkpointing"),
     "logits": ("update.micro_tokens",),
 }
@@ -45,8 +46,9 @@ def estimate(config: Any, recipe: Recipe, dtype: torch.dtype) -> dict[str, int]:
     """Bytes by item of a run of `recipe` on a model of this Hugging Face config that computes in `dtype`.
 
     weights, their casts to the compute type, AdamW's two moments, the reference; while generating, keys and values
-    (cache) and the next tokens' logits (scores); while learning, gradients, activations and logits of a micro-batch.
-    The run needs `peak` of them. Raises UserError for a LoRA target that selects nothing.
+    (cache), the next tokens' logits (scores) and the weights of 8 bits (rounded); while learning, gradients,
+    activations and logits of a micro-batch. The run needs `peak` of them. Raises UserError for a LoRA target that
+    selects nothing.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
@@ -71,6 +73,7 @@ def estimate(config: Any, recipe: Recipe, dtype: torch.dtype) -> dict[str, int]:
         "reference": count * FLOAT if recipe.loss.beta > 0 and not adapters else 0,
         "cache": wave * width * layers * 2 * shared * head * dtype.itemsize,
         "scores": 4 * wave * vocabulary * FLOAT,
+        "rounded": count if recipe.rollout.int8 else 0,
         "gradients": trained * FLOAT,
         "activations": micro * (layers * hidden * FLOAT + kept if recomputed else layers * kept),
         "logits": 4 * min(predicted, slice_tokens(vocabulary)) * vocabulary * FLOAT,

@@ -45,7 +45,8 @@ def test_what_is_exact() -> None:
     items = estimate(qwen3_8b(), recipe(), BF16)
     assert items["weights"] == pytest.approx(count * 4, rel=0.01)
     assert items["weights"] == items["gradients"] == items["optimizer"] // 2 == 2 * items["casts"]
-    assert items["reference"] == 0
+    assert items["reference"] == items["rounded"] == 0
+    assert estimate(qwen3_8b(), recipe(rollout={"int8": True}), F32)["rounded"] == items["weights"] // 4
     assert items["cache"] == 128 * (128 + 128) * 36 * 2 * 8 * 128 * 2
     assert estimate(qwen3_8b(), recipe(loss={"beta": 0.1}), BF16)["reference"] == items["weights"]
 
@@ -82,9 +83,9 @@ def test_the_keys_it_names_do_help(less: dict[str, Any], item: str) -> None:
 
 
 def test_generating_and_learning_take_turns() -> None:
-    items = {"weights": 10, "cache": 5, "scores": 1, "activations": 3, "logits": 2, "gradients": 2}
+    items = {"weights": 10, "cache": 4, "scores": 1, "rounded": 1, "activations": 3, "logits": 2, "gradients": 2}
     assert peak(items) == 10 + 7
-    assert peak({**items, "cache": 9}) == 10 + 10
+    assert peak({**items, "cache": 8}) == 10 + 10
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
