@@ -12,7 +12,7 @@ from typing import Any
 
 from sample_efficiency.curves import area
 from sample_efficiency.places import DEMO, RESULTS, RUNS, start, write_json
-from sample_efficiency.plan import ARMS, MIXES, RATES, SEEDS, STEPS, Job, Plan, next_jobs
+from sample_efficiency.plan import ARMS, MIXES, RATES, SEEDS, Job, Plan, next_jobs
 from sample_efficiency.scarce import find_scarce
 
 RAW = RESULTS / "raw"
@@ -23,12 +23,9 @@ SLACK = 1.2  # a run may take this many times as long a step as the slowest so f
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--mixes", nargs="+", choices=MIXES, default=list(MIXES))
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="one: nothing is tuned")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--steps", type=int, default=STEPS, help="updates of a run; tuning takes half")
-    parser.add_argument("--eval-every", type=int, default=4, help="updates between evaluations")
-    parser.add_argument("--eval-prompts", type=int, default=24, help="held-out prompts a task")
     parser.add_argument("--workers", type=int, default=2, help="runs at once, one core each")
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), help="start no run that ends later")
     parser.add_argument(
@@ -42,10 +39,9 @@ def run(arguments: Namespace) -> None:
         return
     plan = Plan(
         mixes=tuple(arguments.mixes),
-        arms=tuple(arguments.arms),
+        arms=tuple(arguments.arms) if arguments.arms else None,
         rates=tuple(arguments.rates),
         seeds=tuple(arguments.seeds),
-        steps=arguments.steps,
     )
     began, slowest = time.monotonic(), 0.0  # seconds a step, start-up and evaluations included
     done = scores()
@@ -57,7 +53,7 @@ def run(arguments: Namespace) -> None:
             left = 60 * arguments.budget_minutes - (time.monotonic() - began)
             for job in waiting[: arguments.workers - len(running)]:
                 if SLACK * slowest * job.steps < left:
-                    running[job] = begin(job, arguments), time.monotonic()
+                    running[job] = begin(job), time.monotonic()
             if not running:
                 break
             time.sleep(1)
@@ -71,20 +67,20 @@ def run(arguments: Namespace) -> None:
                     failed.add(job)
                     print(f"{job.name} failed: {log_of(job).read_text()[-1000:]}", flush=True)
                 else:
-                    done[job.name] = keep(job, took, arguments)
+                    done[job.name] = keep(job, took, arguments.workers)
     finally:
         for process, _ in running.values():
             process.terminate()
     print(f"{len(done)} runs are done, {len(next_jobs(plan, done))} more could start; {len(failed)} failed")
 
 
-def begin(job: Job, arguments: Namespace) -> subprocess.Popen[bytes]:
-    arm = ARMS[job.arm]
+def begin(job: Job) -> subprocess.Popen[bytes]:
+    arm, mix = ARMS[job.arm], MIXES[job.mix]
     shutil.rmtree(folder_of(job), ignore_errors=True)
     words = [
         "train",
         str(DEMO),
-        *MIXES[job.mix],
+        *mix.words,
         *arm.words,
         f"--seed={job.seed}",
         f"--steps={job.steps}",
@@ -94,14 +90,14 @@ def begin(job: Job, arguments: Namespace) -> subprocess.Popen[bytes]:
         "--run.report=false",
         "--checkpoint.every=0",
         "--threads=1",
-        f"--eval.every={arguments.eval_every}",
-        f"--eval.prompts={arguments.eval_prompts}",
+        f"--eval.every={mix.eval_every}",
+        f"--eval.prompts={mix.eval_prompts}",
         f"--eval.seed={990 + job.seed}",  # paired between arms; the seeds' spread then holds that of the prompts
     ]
     return start(words, log_of(job), (RELABEL, arm.relabel) if arm.relabel else ("-m", "groupwise"))
 
 
-def keep(job: Job, seconds: float, arguments: Namespace) -> float:
+def keep(job: Job, seconds: float, workers: int) -> float:
     """Write what the report needs of a finished run, and remove its folder; returns its score."""
     from groupwise.run.folder import METRICS, SUMMARY
     from groupwise.run.metrics import read_metrics
@@ -116,8 +112,8 @@ def keep(job: Job, seconds: float, arguments: Namespace) -> float:
     result = {
         **{key: getattr(job, key) for key in ("mix", "arm", "rate", "seed", "steps")},
         "seconds": seconds,
-        "workers": arguments.workers,
-        "eval_prompts": arguments.eval_prompts,
+        "workers": workers,
+        "eval_prompts": MIXES[job.mix].eval_prompts,
         **{key: summary[key] for key in KEPT},
         "curve": [{"rollouts": rollouts, "by_task": rates} for rollouts, rates in curve],
         "time": {

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from sample_efficiency.scarce import scarce_tasks
 
 RATES = (2e-5, 4e-5, 8e-5, 1.6e-4, 3.2e-4)
-STEPS = 16  # updates of a run; tuning takes half
 TUNING_SEEDS = (100, 101)
 SEEDS = tuple(range(8))
 TUNED_AS = "hierarchical@2"  # the ablations differ from it in what is grouped, and take its learning rate
@@ -50,19 +49,40 @@ ARMS: dict[str, Arm] = {
     "no history@2": _ablation("--advantage.history=0"),
     "kernel@2": _ablation("--advantage.transfer=kernel"),
 }
-MIXES: dict[str, tuple[str, ...]] = {
-    "demo": (),
-    "scarce": (f"--tasks={json.dumps(scarce_tasks())}",),
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A mix of tasks, and what a run on it is like."""
+
+    words: tuple[str, ...]  # how it differs from the demo
+    steps: int  # updates; tuning takes half
+    eval_every: int  # updates between evaluations
+    eval_prompts: int  # held-out prompts a task
+    arms: tuple[str, ...] = tuple(ARMS)
+
+
+MIXES = {
+    "demo": Mix((), steps=16, eval_every=4, eval_prompts=24),
+    "scarce": Mix(
+        (f"--tasks={json.dumps(scarce_tasks())}",),
+        steps=24,  # what is rarely right takes longer to learn
+        eval_every=6,
+        eval_prompts=60,  # of fewer tasks
+        arms=(*(name for name, arm in ARMS.items() if not arm.rate_of), "flat@2", "clusters@2"),
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Plan:
     mixes: tuple[str, ...] = tuple(MIXES)
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: tuple[str, ...] | None = None  # None: the mix's
     rates: tuple[float, ...] = RATES  # one: nothing is tuned
     seeds: tuple[int, ...] = SEEDS
-    steps: int = STEPS
+
+    def arms_of(self, mix: str) -> tuple[str, ...]:
+        return MIXES[mix].arms if self.arms is None else self.arms
 
 
 @dataclass(frozen=True)
@@ -95,16 +115,17 @@ def best_rate(plan: Plan, mix: str, arm: str, scores: Mapping[str, float]) -> fl
 
 
 def _of_mix(plan: Plan, mix: str, scores: Mapping[str, float]) -> Iterator[Job]:
-    tuned = dict.fromkeys(ARMS[arm].rate_of or arm for arm in plan.arms)
+    arms = plan.arms_of(mix)
+    tuned = dict.fromkeys(ARMS[arm].rate_of or arm for arm in arms)
     rates = {}
     for arm in tuned:
         rates[arm], wanted = _halving(plan, mix, arm, scores)
         yield from wanted
     for seed in plan.seeds:
-        for arm in plan.arms:
+        for arm in arms:
             rate = rates[ARMS[arm].rate_of or arm]
             if rate is not None:
-                yield Job(mix, arm, rate, seed, plan.steps)
+                yield Job(mix, arm, rate, seed, MIXES[mix].steps)
 
 
 def _halving(plan: Plan, mix: str, arm: str, scores: Mapping[str, float]) -> tuple[float | None, list[Job]]:
@@ -114,7 +135,7 @@ def _halving(plan: Plan, mix: str, arm: str, scores: Mapping[str, float]) -> tup
     for seed in TUNING_SEEDS:
         if len(rates) == 1:
             return rates[0], []
-        jobs = {rate: Job(mix, arm, rate, seed, plan.steps // 2) for rate in rates}
+        jobs = {rate: Job(mix, arm, rate, seed, MIXES[mix].steps // 2) for rate in rates}
         if any(job.name not in scores for job in jobs.values()):
             return None, list(jobs.values())
         for rate, job in jobs.items():

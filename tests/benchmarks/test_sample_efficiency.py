@@ -17,7 +17,7 @@ from sample_efficiency.curves import (
     rollouts_to,
     worst,
 )
-from sample_efficiency.plan import ARMS, TUNING_SEEDS, Job, Plan, best_rate, next_jobs
+from sample_efficiency.plan import ARMS, MIXES, TUNING_SEEDS, Job, Plan, best_rate, next_jobs
 from sample_efficiency.relabel import DOMAINS, KINDS
 from sample_efficiency.report import analyse, paired
 from sample_efficiency.resampling import Pool, draw, learn, oracle, resample, shuffled, sizes
@@ -143,7 +143,7 @@ def test_equal_trials_have_no_bias() -> None:
 
 
 def test_rates_are_halved_and_then_seeds_run_side_by_side() -> None:
-    plan = Plan(mixes=("demo",), arms=("grpo@8", "rloo@8"), rates=(1e-5, 1e-4, 1e-3), seeds=(0, 1), steps=40)
+    plan = Plan(mixes=("demo",), arms=("grpo@8", "rloo@8"), rates=(1e-5, 1e-4, 1e-3), seeds=(0, 1))
     scores: dict[str, float] = {}
     run: list[Job] = []
     while jobs := next_jobs(plan, scores):
@@ -152,7 +152,7 @@ def test_rates_are_halved_and_then_seeds_run_side_by_side() -> None:
         scores[job.name] = {1e-5: 0.5, 1e-4: 0.7, 1e-3: 0.1}[job.rate]
     tuning = [job for job in run if job.seed in TUNING_SEEDS]
     assert len(tuning) == 2 * 3  # of three rates one goes on, so the second tuning seed is not needed
-    assert {job.steps for job in tuning} == {20}
+    assert {job.steps for job in tuning} == {MIXES["demo"].steps // 2}
     rest = [(job.seed, job.arm, job.rate) for job in run if job not in tuning]
     assert rest == [(0, "grpo@8", 1e-4), (0, "rloo@8", 1e-4), (1, "grpo@8", 1e-4), (1, "rloo@8", 1e-4)]
     assert best_rate(plan, "demo", "rloo@8", scores) == 1e-4
@@ -171,23 +171,28 @@ def test_of_five_rates_two_get_a_second_seed() -> None:
 
 
 def test_an_ablation_takes_the_rate_of_what_it_ablates() -> None:
-    plan = Plan(mixes=("demo",), arms=("clusters@2",), seeds=(0,), steps=40)
+    plan = Plan(mixes=("demo",), arms=("clusters@2",), seeds=(0,))
     assert {job.arm for job in next_jobs(plan, {})} == {"hierarchical@2"}
     assert [
         job.arm for job in next_jobs(Plan(mixes=("demo",), arms=("clusters@2",), rates=(1e-4,), seeds=(0,)), {})
     ] == ["clusters@2"]
 
 
+def test_what_is_grouped_is_taken_apart_on_the_demos_tasks() -> None:
+    arms = {mix: {job.arm for job in next_jobs(Plan(rates=(1e-4,)), {}) if job.mix == mix} for mix in MIXES}
+    assert arms["demo"] == set(ARMS)
+    assert arms["demo"] - arms["scarce"] == {"random groups@2", "task names@2", "no history@2", "kernel@2"}
+
+
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_is_a_recipe(arm: str) -> None:
     from sample_efficiency.places import DEMO
-    from sample_efficiency.plan import MIXES
 
     from groupwise.config import Recipe
     from groupwise.recipes import load_recipe
 
     for mix in MIXES.values():
-        recipe = load_recipe(Recipe, DEMO, [*mix, *ARMS[arm].words])
+        recipe = load_recipe(Recipe, DEMO, [*mix.words, *ARMS[arm].words])
         assert recipe.rollout.group_size == int(arm[-1])
         assert recipe.rollout.batch_size == 128
 
@@ -249,9 +254,10 @@ def test_noise_does_not_cross_early() -> None:
 
 
 def test_the_report_says_what_is_missing() -> None:
-    plan = Plan(mixes=("demo",), rates=(1e-4,), seeds=(0, 1), steps=2)
+    plan = Plan(mixes=("demo",), rates=(1e-4,), seeds=(0, 1))
+    job = {"mix": "demo", "rate": 1e-4, "steps": MIXES["demo"].steps}
     runs = [
-        {"mix": "demo", "arm": arm, "rate": 1e-4, "seed": seed, "steps": 2, "seconds": 1.0, "curve": curve(0.2, rate)}
+        {**job, "arm": arm, "seed": seed, "seconds": 1.0, "curve": curve(0.2, rate)}
         for arm, seed, rate in (("grpo@8", 0, 0.4), ("grpo@8", 1, 0.4), ("rloo@8", 0, 0.6))
     ]
     found = analyse(plan, "demo", runs)
@@ -261,6 +267,6 @@ def test_the_report_says_what_is_missing() -> None:
     assert found["missing"]["rloo@8"] == [1]
     assert found["missing"]["spo@1"] == [0, 1]
     assert "grpo@8" not in found["missing"]
-    untuned = analyse(Plan(mixes=("demo",), seeds=(0,), steps=2), "demo", runs)
+    untuned = analyse(Plan(mixes=("demo",), seeds=(0,)), "demo", runs)
     assert untuned["arms"] == {}
     assert untuned["missing"]["grpo@8"] == "learning rate"
