@@ -12,7 +12,7 @@ from typing import Any
 
 from sample_efficiency.curves import area
 from sample_efficiency.places import DEMO, RESULTS, RUNS, start, write_json
-from sample_efficiency.plan import ARMS, MIXES, RATES, SEEDS, Job, Plan, next_jobs
+from sample_efficiency.plan import ARMS, MIXES, RATES, Job, Plan, next_jobs
 from sample_efficiency.scarce import find_scarce
 
 RAW = RESULTS / "raw"
@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--mixes", nargs="+", choices=MIXES, default=list(MIXES))
     parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="one: nothing is tuned")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--workers", type=int, default=2, help="runs at once, one core each")
     parser.add_argument("--budget-minutes", type=float, default=float("inf"), help="start no run that ends later")
     parser.add_argument(
@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> None:
         mixes=tuple(arguments.mixes),
         arms=tuple(arguments.arms) if arguments.arms else None,
         rates=tuple(arguments.rates),
-        seeds=tuple(arguments.seeds),
+        seeds=tuple(arguments.seeds) if arguments.seeds else None,
     )
     began, slowest = time.monotonic(), 0.0  # seconds a step, start-up and evaluations included
     done = scores()

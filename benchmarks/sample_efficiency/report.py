@@ -12,7 +12,7 @@ from sample_efficiency import page
 from sample_efficiency.curves import area, area_by_task, final, interval, iqm, points, rollouts_ratio, worst
 from sample_efficiency.learning import results
 from sample_efficiency.places import RESULTS, write_json
-from sample_efficiency.plan import MIXES, RATES, SEEDS, Job, Plan, best_rate
+from sample_efficiency.plan import MIXES, RATES, Job, Plan, best_rate
 
 AGAINST = "grpo@8"
 Run = dict[str, Any]
@@ -20,12 +20,11 @@ Run = dict[str, Any]
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES), help="as given to `learning`")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
 
 
 def run(arguments: Namespace) -> None:
     if runs := results():
-        plan = Plan(rates=tuple(arguments.rates), seeds=tuple(arguments.seeds))
+        plan = Plan(rates=tuple(arguments.rates))
         found = {mix: analyse(plan, mix, runs) for mix in MIXES}
         machines = {tuple(sorted(r["machine"].items())) for r in runs}
         write_json(
@@ -39,24 +38,24 @@ def run(arguments: Namespace) -> None:
 
 def analyse(plan: Plan, mix: str, runs: Sequence[Run]) -> dict[str, Any]:
     """Every arm of a mix at its learning rate, on the seeds that are there, and paired with grpo@8 by seed."""
-    mine = [r for r in runs if r["mix"] == mix]
-    scores = {name_of(r): area(r["curve"]) for r in mine}
+    mine, seeds = [r for r in runs if r["mix"] == mix], plan.seeds_of(mix)
+    scores = {name_of(r): area(r["curve"]) for r in runs}
     arms, steps = plan.arms_of(mix), MIXES[mix].steps
     chosen: dict[str, dict[int, Run]] = {}
     rates: dict[str, float | None] = {}
     for arm in arms:
         rates[arm] = rate = best_rate(plan, mix, arm, scores)
         whole = [r for r in mine if (r["arm"], r["rate"], r["steps"]) == (arm, rate, steps)]
-        chosen[arm] = {r["seed"]: r for r in whole if r["seed"] in plan.seeds}
+        chosen[arm] = {r["seed"]: r for r in whole if r["seed"] in seeds}
     return {
         "steps": steps,
         "arms": {
             arm: {"rate": rates[arm]} | of_arm(by_seed, chosen[AGAINST]) for arm, by_seed in chosen.items() if by_seed
         },
         "missing": {
-            arm: "learning rate" if rates[arm] is None else [s for s in plan.seeds if s not in chosen[arm]]
+            arm: "learning rate" if rates[arm] is None else [s for s in seeds if s not in chosen[arm]]
             for arm in arms
-            if len(chosen[arm]) < len(plan.seeds)
+            if len(chosen[arm]) < len(seeds)
         },
     }
 

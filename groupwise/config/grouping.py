@@ -32,8 +32,8 @@ class WeightsConfig(Section):
 
 
 class GroupingConfig(Section):
-    kind: Literal["prompt", "domain", "clusters", "first_match"] = "domain"
-    """Levels above the prompt: none, its domain, clusters formed online in each domain, or the articles' groups."""
+    kind: Literal["prompt", "domain", "task", "clusters", "first_match"] = "task"
+    """Levels above the prompt: none; domain; domain and task; domain and clusters formed online; or the articles'."""
     thresholds: list[Cosine] | None = None
     """Similarity that joins a cluster, falling, one a level, finest first; default: [0.7, 0.5], first_match [0.8]."""
     weights: WeightsConfig = WeightsConfig()

@@ -20,10 +20,11 @@ from groupwise.types import Floats, Groups, Ints
 # A baseline that is told the tree: rewards [N], levels [N, L], variances [L + 1] -> advantages [N].
 Baseline = Callable[[Floats, Ints, Floats], Floats]
 GEOMETRY = 256  # prompts that the geometric diagnostics look at
+GIVEN = {"domain": ("domain",), "task": ("domain", "task"), "clusters": ("domain",)}  # levels that the data name
 
 
 class Grouping:
-    """Assigns each rollout its path, e.g. domain > cluster@0.5 > cluster@0.7 > prompt; ids last as long as the run.
+    """Assigns each rollout its path, e.g. domain > task > prompt; ids last as long as the run.
 
     `memory`: free bytes, see `limits`; it is part of the state, so that a resumed run decides as this one does.
     """
@@ -35,8 +36,9 @@ class Grouping:
         self._tree = Hierarchy(config.cosines, "first" if config.kind == "first_match" else "nearest")
         self._boundaries, self._fallback = Boundaries(self._tree), Fallback()
         self._reward, self._complexity = Standardiser(), Standardiser()
-        self._domains: dict[str, int] = {}
-        self._prompts: dict[str, tuple[int, int]] = {}  # id and domain by key; those absent longest come first
+        self._given = GIVEN.get(config.kind, ())
+        self._numbers: dict[tuple[str, ...], int] = {}  # of the groups that the data name, by their labels from the top
+        self._prompts: dict[str, tuple[int, ...]] = {}  # own id and given groups by key; absent longest come first
         self._made = self._updates = self._rollouts = 0
         self._most_prompts = most_prompts(memory, 1)
         self._width = 0
@@ -46,9 +48,8 @@ class Grouping:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the levels, coarse to fine."""
-        domain = ("domain",) if self._config.kind in ("domain", "clusters") else ()
         clusters = [f"cluster@{c:g}" for c in reversed(self._config.cosines)] if self._clustered else []
-        return (*domain, *clusters, "prompt")
+        return (*self._given, *clusters, "prompt")
 
     @property
     def level(self) -> Level:
@@ -60,38 +61,41 @@ class Grouping:
         """Why that `level`, in words."""
         return self._fallback.reason if self._judged and self._config.fallback else "no fallback for these groups"
 
-    def assign(self, keys: Sequence[str], domains: Sequence[str], features: Features | None = None) -> Groups:
-        """Groups of N rollouts by their prompts' keys; rows of one prompt are alike in `domains` and `features`.
+    def assign(
+        self, keys: Sequence[str], labels: Sequence[tuple[str, ...]], features: Features | None = None
+    ) -> Groups:
+        """Groups of N rollouts by their prompts' keys; rows of one prompt are alike in labels and features.
+
+        labels [N]: each one's domain and task; levels nest, so the same task in two domains is two groups.
 
         `features` must be of the past alone; only clusters need them.
         """
         _, first, inverse = np.unique(np.array(keys, dtype=object), return_index=True, return_inverse=True)
         order = np.argsort(first)  # prompts in the order they come, whatever their keys
         rows, place = first[order], np.argsort(order)[inverse]
-        numbers = [self._domains.setdefault(domains[row], len(self._domains)) for row in rows]
+        given = np.array([self._numbered(labels[row]) for row in rows], np.int64).reshape(len(rows), len(self._given))
         levels = np.zeros((len(rows), len(self.names)), np.int64)
-        if "domain" in self.names:
-            levels[:, 0] = numbers
+        levels[:, : len(self._given)] = given
         if self._clustered:
             vectors = self._combined(features, rows)
-            within = numbers if self._judged else [0] * len(rows)
+            within = given[:, 0].tolist() if self._judged else [0] * len(rows)
             clusters = [self._tree.assign(keys[row], *at) for row, *at in zip(rows, vectors, within, strict=True)]
             levels[:, self._learned] = self._tree.paths(np.array(clusters, np.int64))
             self._vectors = vectors[place]
-        levels[:, -1] = [self._prompt(keys[row], number) for row, number in zip(rows, numbers, strict=True)]
+        levels[:, -1] = [self._prompt(keys[row], path) for row, path in zip(rows, given.tolist(), strict=True)]
         return Groups(levels=levels[place], names=self.names)
 
     def paths(self, keys: Sequence[str]) -> Ints:
         """[M, L] present paths of prompts, e.g. of those in the history; -1 throughout where one is not remembered."""
         out = np.full((len(keys), len(self.names)), -1, np.int64)
-        found = np.array([self._prompts.get(key, (-1, -1)) for key in keys], np.int64).reshape(-1, 2)
+        width = 1 + len(self._given)
+        found = np.array([self._prompts.get(key, (-1,) * width) for key in keys], np.int64).reshape(-1, width)
         clusters = self._tree.finest.find_all(keys) if self._clustered else found[:, 0]
         known = (found[:, 0] >= 0) & (clusters >= 0)
         out[known, -1] = found[known, 0]
         if self._clustered:
             out[known, self._learned] = self._tree.paths(clusters[known])
-        if "domain" in self.names:
-            out[known, 0] = found[known, 1]
+        out[known, : len(self._given)] = found[known, 1:]
         return out
 
     def restrict(self, variances: Floats) -> Floats:
@@ -181,10 +185,14 @@ class Grouping:
         self._most_prompts = most_prompts(self._memory, self._width)
         self._tree.bound(most_clusters(self._memory, self._width, self._rollouts), self._most_prompts)
 
-    def _prompt(self, key: str, domain: int) -> int:
-        number, domain = self._prompts.pop(key, (self._made, domain))
+    def _numbered(self, labels: tuple[str, ...]) -> list[int]:
+        paths = [labels[: level + 1] for level in range(len(self._given))]
+        return [self._numbers.setdefault(path, len(self._numbers)) for path in paths]
+
+    def _prompt(self, key: str, given: Sequence[int]) -> int:
+        number, *given = self._prompts.pop(key, (self._made, *given))
         self._made += number == self._made
-        self._prompts[key] = number, domain
+        self._prompts[key] = number, *given
         if len(self._prompts) > self._most_prompts:
             del self._prompts[next(iter(self._prompts))]
         return number
@@ -220,8 +228,8 @@ class Grouping:
             "fallback": self._fallback.state(),
             "reward": self._reward.state(),
             "complexity": self._complexity.state(),
-            "domains": dict(self._domains),
-            "prompts": [(key, number, domain) for key, (number, domain) in self._prompts.items()],
+            "numbers": dict(self._numbers),
+            "prompts": dict(self._prompts),
             "counts": (self._made, self._updates, self._rollouts, self._width),
             "icc": self._icc.state(),
         }
@@ -230,7 +238,6 @@ class Grouping:
         self._memory = state["memory"]
         for part in ("tree", "boundaries", "fallback", "reward", "complexity", "icc"):
             vars(self)[f"_{part}"].load_state(state[part])
-        self._domains = dict(state["domains"])
-        self._prompts = {key: (number, domain) for key, number, domain in state["prompts"]}
+        self._numbers, self._prompts = dict(state["numbers"]), dict(state["prompts"])
         self._made, self._updates, self._rollouts, self._width = state["counts"]
         self._bound()

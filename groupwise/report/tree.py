@@ -12,6 +12,7 @@ import numpy as np
 from groupwise.types import Floats, Ints
 
 Key = tuple[str, int]  # level and id, which last as long as the run
+GIVEN = ("domain", "task")  # levels whose groups the data name
 
 
 @dataclass(frozen=True, kw_only=True)

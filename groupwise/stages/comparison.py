@@ -69,8 +69,8 @@ class Comparison:
         if not rollouts:
             return Groups(levels=np.zeros((0, len(names)), dtype=np.int64), names=names)
         self._features = self._describe(rollouts)
-        keys, domains = [r.prompt.id for r in rollouts], [r.prompt.domain for r in rollouts]
-        groups = self._grouping.assign(keys, domains, self._features)
+        keys, labels = [r.prompt.id for r in rollouts], [(r.prompt.domain, r.prompt.task) for r in rollouts]
+        groups = self._grouping.assign(keys, labels, self._features)
         within = np.unique(groups.prompt, return_inverse=True)[1]
         for rollout, path, number in zip(rollouts, groups.levels.tolist(), within.tolist(), strict=True):
             rollout.path, rollout.group = tuple(path), number

@@ -172,7 +172,7 @@ def test_of_five_rates_two_get_a_second_seed() -> None:
 
 def test_an_ablation_takes_the_rate_of_what_it_ablates() -> None:
     plan = Plan(mixes=("demo",), arms=("clusters@2",), seeds=(0,))
-    assert {job.arm for job in next_jobs(plan, {})} == {"hierarchical@2"}
+    assert {job.arm for job in next_jobs(plan, {})} == {"domain@2"}
     assert [
         job.arm for job in next_jobs(Plan(mixes=("demo",), arms=("clusters@2",), rates=(1e-4,), seeds=(0,)), {})
     ] == ["clusters@2"]
@@ -181,7 +181,18 @@ def test_an_ablation_takes_the_rate_of_what_it_ablates() -> None:
 def test_what_is_grouped_is_taken_apart_on_the_demos_tasks() -> None:
     arms = {mix: {job.arm for job in next_jobs(Plan(rates=(1e-4,)), {}) if job.mix == mix} for mix in MIXES}
     assert arms["demo"] == set(ARMS)
-    assert arms["demo"] - arms["scarce"] == {"random groups@2", "task names@2", "no history@2", "kernel@2"}
+    assert arms["demo"] - arms["scarce"] == {
+        "domain@1", "domain@4", "random groups@2", "task names@2", "no history@2", "kernel@2",
+    }  # fmt: skip
+
+
+def test_confirmation_is_on_other_seeds_at_the_rates_that_were_tuned_before() -> None:
+    plan, scores = Plan(mixes=("confirmed",), arms=("grpo@8",)), dict[str, float]()
+    while (jobs := next_jobs(plan, scores)) and jobs[0].seed in TUNING_SEEDS:
+        assert jobs[0].mix == "demo"
+        scores[jobs[0].name] = jobs[0].rate
+    assert {(job.mix, job.rate) for job in jobs} == {("confirmed", 3.2e-4)}
+    assert not {job.seed for job in jobs} & {*MIXES["demo"].seeds, *TUNING_SEEDS}
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -59,7 +59,7 @@ def run(
         family = rng.integers(len(rates), size=prompts)
         vectors = _embedded(embed, centres[family] + noise / 4 * rng.normal(size=(prompts, width)), rng)
         passes = np.clip(np.array(rates)[family] + spread * rng.normal(size=prompts), 0, 1)
-        groups = grouping.assign([f"{update}/{i}" for i in rows], ["all"] * len(rows), semantic(vectors[rows]))
+        groups = grouping.assign([f"{update}/{i}" for i in rows], [("all", "t")] * len(rows), semantic(vectors[rows]))
         rewards = (rng.random(len(rows)) < passes[rows]).astype(np.float64)
         known = variances.estimates() if variances.ready else None
         yield Update(groups, rewards, known, grouping)

@@ -18,6 +18,7 @@ from .simulated import MEMORY, Update, baseline, run
 KINDS = {
     "prompt": ("prompt",),
     "domain": ("domain", "prompt"),
+    "task": ("domain", "task", "prompt"),
     "clusters": ("domain", "cluster@0.5", "cluster@0.7", "prompt"),
     "first_match": ("cluster@0.8", "prompt"),
 }
@@ -47,7 +48,9 @@ def test_levels_are_nested_and_last(kind: str, batches: list[list[int]], seed: i
     vectors = rng.normal(size=(21, 4)).astype(np.float32)
     seen: dict[int, tuple[int, ...]] = {}
     for batch in batches:
-        found = groups.assign([f"p{i}" for i in batch], [f"d{i % 3}" for i in batch], semantic(vectors[batch]))
+        found = groups.assign(
+            [f"p{i}" for i in batch], [(f"d{i % 3}", f"t{i % 5}") for i in batch], semantic(vectors[batch])
+        )
         assert found.names == KINDS[kind]
         assert found.levels.shape == (len(batch), len(KINDS[kind]))
         assert found.levels.dtype == np.int64
@@ -55,8 +58,10 @@ def test_levels_are_nested_and_last(kind: str, batches: list[list[int]], seed: i
         for i, path in zip(batch, map(tuple, found.levels.tolist()), strict=True):
             assert seen.setdefault(i, path) == path
     assert len({path[-1] for path in seen.values()}) == len(seen)  # a prompt's id is its own
-    if kind in ("domain", "clusters"):
+    if kind in ("domain", "task", "clusters"):
         assert len({path[0] for path in seen.values()}) == len({i % 3 for i in seen})
+    if kind == "task":
+        assert len({path[1] for path in seen.values()}) == len({(i % 3, i % 5) for i in seen})
     everyone = [f"p{i}" for i in (*seen, 99)]
     np.testing.assert_array_equal(groups.paths(everyone), [*seen.values(), [-1] * len(KINDS[kind])])
 
@@ -67,27 +72,35 @@ def test_an_empty_update(kind: str) -> None:
     found = groups.assign([], [], semantic(np.zeros((0, 4), np.float32)))
     assert found.levels.shape == (0, len(KINDS[kind]))
     assert groups.learn(found, np.zeros(0), None, baseline) == {}
-    groups.assign(["a"], ["d"], semantic(np.ones((1, 4), np.float32)))
+    groups.assign(["a"], [("d", "t")], semantic(np.ones((1, 4), np.float32)))
     assert groups.report() is not None
 
 
 def test_families_become_clusters_of_their_domain() -> None:
     vectors, family = families(np.random.default_rng(0), 6, 90)
-    keys, domains = [str(i) for i in range(90)], [f"d{f % 2}" for f in family]
-    levels = grouping().assign(keys, domains, semantic(vectors)).levels
+    keys, labels = [str(i) for i in range(90)], [(f"d{f % 2}", "t") for f in family]
+    levels = grouping().assign(keys, labels, semantic(vectors)).levels
     assert len(np.unique(np.stack([levels[:, -2], family]), axis=1).T) == 6
 
 
 def test_prompts_are_numbered_and_clustered_in_the_order_they_come() -> None:
-    levels = (
-        grouping().assign(["z", "a", "z"], ["d", "c", "d"], semantic(np.eye(3, 4, dtype=np.float32)[[0, 1, 0]])).levels
-    )
+    at = semantic(np.eye(3, 4, dtype=np.float32)[[0, 1, 0]])
+    levels = grouping().assign(["z", "a", "z"], [("d", "t"), ("c", "t"), ("d", "t")], at).levels
     assert levels.tolist() == [[0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]
+
+
+def test_a_task_is_a_group_of_its_domain() -> None:
+    labels = [("arithmetic", "sums"), ("arithmetic", "products"), ("algebra", "sums"), ("arithmetic", "sums")]
+    levels = grouping("task").assign(["a", "b", "c", "d"], labels).levels
+    assert nested(levels)
+    assert len(np.unique(levels[:, 0])) == 2
+    assert len(np.unique(levels[:, 1])) == 3  # the same name in two domains is two tasks
+    assert (levels[0, :2] == levels[3, :2]).all()
 
 
 def test_clusters_need_features() -> None:
     with pytest.raises(ValueError, match="grouping kind 'clusters' needs features"):
-        grouping().assign(["a"], ["d"])
+        grouping().assign(["a"], [("d", "t")])
 
 
 def test_this_updates_rewards_never_decide_its_groups() -> None:
@@ -99,7 +112,7 @@ def test_this_updates_rewards_never_decide_its_groups() -> None:
         for update in range(flipped + 1):
             vectors, family = families(rng, 2, 64, noise=0.3)
             rows = np.repeat(np.arange(64), 2)
-            seen = groups.assign([f"{update}/{i}" for i in rows], ["d"] * 128, semantic(vectors[rows]))
+            seen = groups.assign([f"{update}/{i}" for i in rows], [("d", "t")] * 128, semantic(vectors[rows]))
             found.append(seen.levels.copy())
             rewards = family[rows].astype(float)
             rewards = 1 - rewards if update == flipped else rewards
@@ -113,7 +126,7 @@ def test_this_updates_rewards_never_decide_its_groups() -> None:
 def test_the_articles_groups_are_one_level_across_domains() -> None:
     groups = grouping("first_match")
     same = semantic(np.ones((2, 4), np.float32))
-    assert groups.assign(["a", "b"], ["x", "y"], same).levels[:, 0].tolist() == [0, 0]
+    assert groups.assign(["a", "b"], [("x", "t"), ("y", "t")], same).levels[:, 0].tolist() == [0, 0]
     assert groups.level == "learned"  # nothing takes them back
 
 
@@ -140,7 +153,7 @@ def test_memory_bounds_what_is_remembered() -> None:
     for start in range(0, 3000, 100):
         found = groups.assign(
             [str(i) for i in range(start, start + 100)],
-            ["d"] * 100,
+            [("d", "t")] * 100,
             semantic(rng.normal(size=(100, 8)).astype(np.float32)),
         )
         groups.learn(found, np.zeros(100), None, baseline)
@@ -179,7 +192,7 @@ def test_resume_is_exact(tmp_path: Path) -> None:
     for step in range(20):
         for groups in (update.grouping, copy):
             at = replace(features, embedding=features.embedding * (1 + step % 3) + step % 5)
-            found = groups.assign([f"{i // (1 + step % 2)}" for i in range(30)], ["all"] * 30, at)
+            found = groups.assign([f"{i // (1 + step % 2)}" for i in range(30)], [("all", "t")] * 30, at)
             groups.learn(found, np.arange(30) % 2.0, np.array([0, 0.05, 0.05, 0.02, 0.1]), baseline)
     assert_same(update.grouping.state(), copy.state())
     assert update.grouping.report() == copy.report()

@@ -14,6 +14,7 @@ from .families import Family
 NAMES = {
     "prompt": ("prompt",),
     "domain": ("domain", "prompt"),
+    "task": ("domain", "task", "prompt"),
     "clusters": ("domain", "cluster@0.5", "cluster@0.7", "prompt"),
 }
 WIDTH = 16  # of the embeddings
@@ -32,6 +33,7 @@ def place(rng: np.random.Generator, kind: str, families: Sequence[Family], drawn
         family = names.index(rollout["task"])
         ids = {
             "domain": domains.index(rollout["domain"]),
+            "task": family,
             "cluster@0.5": family,
             "cluster@0.7": 2 * family + hard,
             "prompt": 1000 * rollout["step"] + len(half),
@@ -79,7 +81,7 @@ def _nodes(kind: str, rollouts: Sequence[dict[str, Any]]) -> list[dict[str, Any]
 def metrics(rng: np.random.Generator, kind: str, step: int) -> dict[str, float | None]:
     """What the row of an update says of its groups; the first one knows no variance yet."""
     known = step > 1
-    sizes = {"domain": 0.02, "cluster@0.5": 0.015, "cluster@0.7": 0.012, "prompt": 0.03, "within": 0.13}
+    sizes = {"domain": 0.02, "task": 0.01, "cluster@0.5": 0.015, "cluster@0.7": 0.012, "prompt": 0.03, "within": 0.13}
     variances = {name: sizes[name] * known * float(rng.uniform(0.8, 1.2)) for name in (*NAMES[kind], "within")}
     chance, plain = float(rng.normal(1, 0.08)), 0.21
     errors = {"hierarchical": 0.16, "random": 0.185, "flat": 0.18, "global": plain, "prompt": 0.17}

@@ -71,7 +71,25 @@ def test_a_single_child_stands_for_its_parent_but_not_for_a_domain() -> None:
     assert [one["detail"] for one in every_row(domain["inside"])] == ["cluster@0.7 #7"]
 
 
-@pytest.mark.parametrize(("kind", "levels", "charts"), [("clusters", 28, 2), ("domain", 4, 2), ("prompt", 0, 2)])
+def test_a_domain_with_one_task_is_told_with_its_name() -> None:
+    found = [
+        group("domain", 0, 4, 0.5, None, label="games"), group("task", 1, 4, 0.5, 0, label="leg_counting"),
+        group("domain", 2, 4, 0.5, None, label="shop"), group("task", 3, 4, 0.5, 2, label="shop"),
+        group("domain", 4, 4, 0.5, None, label="algebra"), group("task", 5, 3, 0.5, 4, label="sums"),
+        group("task", 6, 1, 0.5, 4, label="products"),
+    ]  # fmt: skip
+    rows = groups.tree(read_tree([row(1, *found, names=["domain", "task", "prompt"])]))["rows"]
+    assert [(one["label"], one["detail"]) for one in rows] == [
+        ("games: leg_counting", ""),
+        ("shop", ""),
+        ("algebra", ""),
+    ]
+    assert [[one["label"] for one in domain["inside"]["rows"]] for domain in rows] == [[], [], ["sums", "products"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "levels", "charts"), [("clusters", 28, 2), ("task", 10, 2), ("domain", 4, 2), ("prompt", 0, 2)]
+)
 def test_each_kind_of_groups_shows_what_it_has(tmp_path: Path, kind: str, levels: int, charts: int) -> None:
     section = groups.build(read_run(make_run(tmp_path / "run", steps=12, groups=kind)))
     assert section is not None

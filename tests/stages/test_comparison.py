@@ -51,6 +51,7 @@ def test_it_learns_that_domains_differ() -> None:
     run(made, 30)
     row = made.report()
     assert row["variance/domain"] > 0.05
+    assert row["variance/task"] == 0  # each domain has one
     assert row["baseline/error/hierarchical"] < row["baseline/error/global"]
     assert sum(value for name, value in row.items() if name.startswith("groups/share/")) == pytest.approx(1)
 
@@ -76,7 +77,7 @@ def test_a_rollout_knows_its_path() -> None:
     made = comparison()
     rollouts = batch(np.random.default_rng(1))
     groups = made.group(rollouts)
-    assert groups.names == ("domain", "prompt")
+    assert groups.names == ("domain", "task", "prompt")
     assert [r.path for r in rollouts] == [tuple(path) for path in groups.levels.tolist()]
     assert {r.group for r in rollouts} == set(range(16))
 

@@ -14,7 +14,7 @@ from groupwise.report.reading import Run
 from groupwise.report.sections import baselines
 from groupwise.report.sections.base import Section
 from groupwise.report.sections.curves import chart_data, figure
-from groupwise.report.tree import Key, Node, walk
+from groupwise.report.tree import GIVEN, Key, Node, walk
 
 MOST_NODES = 80  # the largest are shown
 STRETCHES = 24  # of the run, a point each
@@ -34,7 +34,7 @@ def build(run: Run) -> Section | None:
             "verdict": verdict,
             "charts": [figure(chart, number) for number, chart in enumerate(charts)],
             "tree": tree(run.tree),
-            "clustered": any(node.key[0] != "domain" for node in walk(run.tree)),
+            "clustered": any(node.key[0] not in GIVEN for node in walk(run.tree)),
         },
         data=[chart_data(chart) for chart in charts],
         scripts=("vendor/echarts.common.min.js", "charts.js") if charts else (),
@@ -97,7 +97,7 @@ def _row(node: Node, shown: AbstractSet[Key], scale: Scale) -> dict[str, Any]:
     line = scale.line(node)
     return {
         "label": node.label,
-        "detail": "" if node.key[0] == "domain" else "{} #{}".format(*node.key),
+        "detail": "" if node.key[0] in GIVEN else "{} #{}".format(*node.key),
         "rollouts": words.count(node.rollouts),
         "early": _reward(node.mean(slice(updates))),
         "late": _reward(node.mean(slice(-updates, None))),
@@ -112,7 +112,14 @@ def _reward(value: float) -> str:
 
 
 def _without_single_children(node: Node) -> Node:
-    """A cluster whose only child holds the same rollouts is told once, as that child."""
-    while node.key[0] != "domain" and len(node.children) == 1 and node.children[0].rollouts == node.rollouts:
-        [node] = node.children
+    """What holds the same rollouts is told once: a cluster as its only child, a domain with its only task's name."""
+    while len(node.children) == 1 and node.children[0].rollouts == node.rollouts:
+        [child] = node.children
+        if node.key[0] not in GIVEN:
+            node = child
+        elif child.key[0] in GIVEN:
+            label = node.label if node.label == child.label else f"{node.label}: {child.label}"
+            node = replace(node, label=label, children=child.children)
+        else:
+            break
     return replace(node, children=tuple(_without_single_children(child) for child in node.children))

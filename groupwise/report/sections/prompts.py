@@ -10,7 +10,7 @@ from groupwise.report import words
 from groupwise.report.projection import Asked, principal_axes, recent_prompts
 from groupwise.report.reading import Run
 from groupwise.report.sections.base import Section
-from groupwise.report.tree import walk
+from groupwise.report.tree import GIVEN, walk
 
 FEWEST = 3  # prompts; two make no map
 COLOURED = 10  # groups, the largest
@@ -66,12 +66,13 @@ def build(run: Run) -> Section | None:
 def grouped(run: Run, asked: Sequence[Asked]) -> tuple[str, list[Hashable], dict[Hashable, Called]]:
     """The level that is coloured, the group of each prompt there (None: in none), and what the groups are called.
 
-    The finest level of clusters; where there are none, the domain.
+    The finest level above the prompt; where there is none, the domain.
     """
     names = list(run.groups[-1]["names"]) if run.groups else []
     level = names[-2] if len(names) > 1 else "domain"
-    if level == "domain":
-        return level, [prompt.domain for prompt in asked], {prompt.domain: (prompt.domain, "") for prompt in asked}
+    if level in GIVEN:
+        given = [prompt.domain if level == "domain" else prompt.task for prompt in asked]
+        return level, list(given), {name: (name, "") for name in given}
     labels = {node.key[1]: node.label for node in walk(run.tree) if node.key[0] == level}
     keys = [prompt.path[-2] if len(prompt.path) == len(names) else None for prompt in asked]
     return level, list(keys), {key: (labels.get(key, ""), f"#{key}") for key in keys if key is not None}
