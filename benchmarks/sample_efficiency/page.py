@@ -20,8 +20,10 @@ COLOURS = {
     "rloo": "#cc6633",
     "global": "#33995c",
     "jspo": "#aa66bb",
-    "hierarchical domain": "#3366cc",
-    "hierarchical clusters": "#66a3ff",
+    "hierarchical prompt": "#b8cdf0",
+    "hierarchical domain": "#7aa5f0",
+    "hierarchical task": "#1f4fb4",
+    "hierarchical clusters": "#33bbcc",
     "oracle": "#222222",
 }
 

@@ -25,7 +25,7 @@ PAST = 8  # earlier batches that variances and history come from
 class Pool:
     rewards: Floats  # [P, C]
     gradients: np.ndarray  # [P, C, D] float32
-    families: Ints  # [P]
+    families: Ints  # [P] task
     groups: Ints  # [P, L - 1] ids of domain and clusters, coarse to fine
 
 
@@ -75,19 +75,19 @@ def draw(pool: Pool, group_sizes: Ints, order: Ints, rng: np.random.Generator) -
     return Batch(drawn[number], np.concatenate(places), number)
 
 
-def levels_of(pool: Pool, batch: Batch, columns: int, first: int = 0) -> Ints:
-    """[N, columns + 1] the coarsest groups of each rollout and its draw, numbered from `first`."""
-    return np.concatenate([pool.groups[batch.prompt, :columns], first + batch.draw[:, None]], axis=1)
+def levels_of(groups: Ints, batch: Batch, first: int = 0) -> Ints:
+    """[N, L] the groups [P, L - 1] of each rollout's prompt, and its draw, numbered from `first`."""
+    return np.concatenate([groups[batch.prompt], first + batch.draw[:, None]], axis=1)
 
 
-def learn(pool: Pool, group_sizes: Ints, order: Ints, columns: int, rng: np.random.Generator) -> Known:
-    """Variances and history as PAST earlier batches would leave them, nothing forgotten."""
-    components = VarianceComponents(columns + 1, decay=1.0)
+def learn(pool: Pool, groups: Ints, group_sizes: Ints, order: Ints, rng: np.random.Generator) -> Known:
+    """Variances and history of prompts in groups [P, L - 1] as PAST earlier batches leave them, none forgotten."""
+    components = VarianceComponents(groups.shape[1] + 1, decay=1.0)
     sums, counts, paths, first = [], [], [], int(group_sizes.sum())
     for _ in range(PAST):
         places = np.take_along_axis(order, np.argsort(rng.random(order.shape), axis=1), axis=1)
         batch = draw(pool, group_sizes, places, rng)
-        rewards, levels = pool.rewards[batch.prompt, batch.place], levels_of(pool, batch, columns, first)
+        rewards, levels = pool.rewards[batch.prompt, batch.place], levels_of(groups, batch, first)
         components.add(rewards, levels)
         sums.append(np.bincount(batch.draw, weights=rewards))
         counts.append(group_sizes.astype(np.float64))
@@ -96,9 +96,9 @@ def learn(pool: Pool, group_sizes: Ints, order: Ints, columns: int, rng: np.rand
     return Known(components.estimates(), (np.concatenate(sums), np.concatenate(counts), np.concatenate(paths)))
 
 
-def hierarchical(pool: Pool, batch: Batch, known: Known) -> Floats:
-    rewards, columns = pool.rewards[batch.prompt, batch.place], len(known.variances) - 2
-    return hierarchical_advantages(rewards, levels_of(pool, batch, columns), known.variances, history=known.history)
+def hierarchical(pool: Pool, groups: Ints, batch: Batch, known: Known) -> Floats:
+    rewards = pool.rewards[batch.prompt, batch.place]
+    return hierarchical_advantages(rewards, levels_of(groups, batch), known.variances, history=known.history)
 
 
 def oracle(pool: Pool, batch: Batch) -> Floats:
@@ -114,7 +114,12 @@ PLAIN: dict[str, Callable[[Floats, Ints], Floats]] = {
     "jspo": jspo_advantages,
 }
 NEED_SIBLINGS = ("grpo", "rloo")
-TREES = {"hierarchical domain": 1, "hierarchical clusters": None}  # columns of Pool.groups that are used; None: all
+TREES: dict[str, Callable[[Pool], Ints]] = {  # groups [P, L - 1] above the prompt, coarse to fine
+    "hierarchical prompt": lambda pool: pool.groups[:, :0],
+    "hierarchical domain": lambda pool: pool.groups[:, :1],
+    "hierarchical task": lambda pool: np.stack([pool.groups[:, 0], pool.families], axis=1),
+    "hierarchical clusters": lambda pool: pool.groups,
+}
 
 
 @dataclass
@@ -145,9 +150,9 @@ def resample(pool: Pool, rollouts: int, group: int, times: int, seed: int) -> di
             found[name].add(batch, PLAIN[name](rewards, levels))
         found["oracle"].add(batch, oracle(pool, batch))
         batch = batch if group > 1 else draw(pool, repeated, now, rng)
-        for name, columns in TREES.items():
-            width = pool.groups.shape[1] if columns is None else columns
-            found[name].add(batch, hierarchical(pool, batch, learn(pool, repeated, past, width, rng)))
+        for name, tree in TREES.items():
+            known = learn(pool, tree(pool), repeated, past, rng)
+            found[name].add(batch, hierarchical(pool, tree(pool), batch, known))
     return {name: sums.trials() for name, sums in found.items()}
 
 
