@@ -87,7 +87,16 @@ def of_learning(found: Mapping[str, Any]) -> str:
             f"### The mix `{mix}`",
             f"![Held-out pass@1 by rollouts](images/learning-{mix}.png)",
             pages.table(
-                ("arm", "rate", "seeds", "area", "final", "worst task", "area beyond `grpo@8`", "rollouts ratio"),
+                (
+                    "arm",
+                    "rate",
+                    "seeds",
+                    "area",
+                    "final",
+                    "worst task",
+                    f"area beyond `{result['against']}`",
+                    "rollouts ratio",
+                ),
                 [row(arm, values) for arm, values in by_area(result["arms"])],
             ),
         ]

@@ -18,7 +18,7 @@ from sample_efficiency.curves import (
     rollouts_to,
     worst,
 )
-from sample_efficiency.plan import ARMS, MIXES, TUNING_SEEDS, Job, Plan, best_rate, next_jobs
+from sample_efficiency.plan import ARMS, MIXES, SLOW, TUNING_SEEDS, Job, Plan, best_rate, next_jobs
 from sample_efficiency.relabel import DOMAINS, KINDS
 from sample_efficiency.report import analyse, paired
 from sample_efficiency.resampling import Pool, draw, learn, oracle, resample, shuffled, sizes
@@ -184,10 +184,20 @@ def test_an_ablation_takes_the_rate_of_what_it_ablates() -> None:
 
 def test_what_is_grouped_is_taken_apart_on_the_demos_tasks() -> None:
     arms = {mix: {job.arm for job in next_jobs(Plan(rates=(1e-4,)), {}) if job.mix == mix} for mix in MIXES}
-    assert arms["demo"] == set(ARMS)
+    assert arms["demo"] == {name for name in ARMS if not name.endswith(" slow")}
     assert arms["demo"] - arms["scarce"] == {
         "domain@1", "domain@4", "random groups@2", "task names@2", "no history@2", "kernel@2",
     }  # fmt: skip
+
+
+def test_the_reference_is_the_better_of_two_rates() -> None:
+    job = {"mix": "confirmed", "steps": MIXES["confirmed"].steps, "seed": 8, "seconds": 1.0}
+    runs = [{**job, "arm": "grpo@8", "rate": 1e-4, "curve": curve(0.2, 0.4)}]
+    runs += [{**job, "arm": "grpo@8 slow", "rate": SLOW, "curve": curve(0.2, 0.6)}]
+    runs += [{**job, "arm": "global@1", "rate": 1e-4, "curve": curve(0.2, 0.5)}]
+    found = analyse(Plan(rates=(1e-4,)), "confirmed", runs)
+    assert found["against"] == "grpo@8 slow"
+    assert found["arms"]["global@1"]["paired"]["rollouts_ratio"][0] == 0
 
 
 def test_confirmation_is_on_other_seeds_at_the_rates_that_were_tuned_before() -> None:
@@ -208,7 +218,7 @@ def test_every_arm_is_a_recipe(arm: str) -> None:
 
     for mix in MIXES.values():
         recipe = load_recipe(Recipe, DEMO, [*mix.words, *ARMS[arm].words])
-        assert recipe.rollout.group_size == int(arm[-1])
+        assert recipe.rollout.group_size == int(arm.partition("@")[2].partition(" ")[0])
         assert recipe.rollout.batch_size == 128
 
 
@@ -282,6 +292,7 @@ def test_the_report_says_what_is_missing() -> None:
     assert found["missing"]["rloo@8"] == [1]
     assert found["missing"]["spo@1"] == [0, 1]
     assert "grpo@8" not in found["missing"]
+    assert found["against"] == "grpo@8"
     untuned = analyse(Plan(mixes=("demo",), seeds=(0,)), "demo", runs)
     assert untuned["arms"] == {}
     assert untuned["missing"]["grpo@8"] == "learning rate"
