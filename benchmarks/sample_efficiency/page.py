@@ -15,6 +15,7 @@ from sample_efficiency.places import RESULTS, ROOT
 PAGE = ROOT / "docs" / "sample-efficiency.md"
 IMAGES = PAGE.parent / "images"
 AGAINST = ("grpo", 8)
+HEADER = ("arm", "rate", "seeds", "area", "final", "worst task")
 COLOURS = {
     "grpo": "#999999",
     "rloo": "#cc6633",
@@ -87,16 +88,7 @@ def of_learning(found: Mapping[str, Any]) -> str:
             f"### The mix `{mix}`",
             f"![Held-out pass@1 by rollouts](images/learning-{mix}.png)",
             pages.table(
-                (
-                    "arm",
-                    "rate",
-                    "seeds",
-                    "area",
-                    "final",
-                    "worst task",
-                    f"area beyond `{result['against']}`",
-                    "rollouts ratio",
-                ),
+                (*HEADER, f"area beyond `{result['against']}`", "rollouts ratio"),
                 [row(arm, values) for arm, values in by_area(result["arms"])],
             ),
         ]
