@@ -15,6 +15,16 @@ from sample_efficiency.places import RESULTS, ROOT
 PAGE = ROOT / "docs" / "sample-efficiency.md"
 IMAGES = PAGE.parent / "images"
 AGAINST = ("grpo", 8)
+ARMS = {
+    "grpo@8": "#cc3333",
+    "grpo@8 slow": "#e69999",
+    "global@1": "#33995c",
+    "global@1 slow": "#99ccae",
+    "hierarchical@1": "#1f4fb4",
+    "hierarchical@1 slow": "#8fa7da",
+    "hierarchical@2": "#33bbcc",
+    "hierarchical@2 slow": "#99dde6",
+}
 HEADER = ("arm", "rate", "seeds", "area", "final", "worst task")
 COLOURS = {
     "grpo": "#999999",
@@ -129,15 +139,17 @@ def missing(found: Mapping[str, Any]) -> str:
 def draw_learning(arms: Mapping[str, Any], path: Path) -> None:
     plt = pyplot()
     figure, side = plt.subplots(figsize=(7, 4), layout="constrained")
-    for arm, values in by_area(arms):
-        bold = arm.startswith("hierarchical") or arm == "grpo@8"
+    for arm, values in sorted(arms.items(), key=lambda item: item[0] in ARMS):  # those with a name on top
+        named = arm in ARMS
         side.plot(
-            *zip(*values["curve"], strict=True), "o-", label=arm, markersize=3, linewidth=2 if bold else 1,
-            alpha=1 if bold else 0.6,
+            *zip(*values["curve"], strict=True), "o-" if named else "-", label=arm if named else None, markersize=3,
+            linewidth=2 if named else 1, color=ARMS.get(arm, "#cccccc"),
         )  # fmt: skip
+    if not set(arms) <= set(ARMS):
+        side.plot([], [], color="#cccccc", linewidth=1, label="the others")
     side.set(xlabel="rollouts", ylabel="held-out pass@1")
     side.grid(alpha=0.3)
-    side.legend(fontsize="x-small", ncols=2)
+    side.legend(fontsize="small", loc="lower right")
     save(figure, path)
 
 
