@@ -5,6 +5,8 @@ Groups and variances are those from before the batch, so the comparison favours 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -20,14 +22,14 @@ def held_out_errors(
     levels: ArrayLike,
     evidence: Evidence,
     rng: np.random.Generator,
-    hierarchical: Floats | None = None,
+    made: Mapping[str, Floats] | None = None,
     *,
     rivals: bool = True,
 ) -> dict[str, float]:
     """rewards [N], levels [N, L] -> squared units of the reward; less is better. `rng` draws the random groups.
 
-    `hierarchical` [N]: the tree's unscaled advantages where they are known already. `rivals`: whether to compare with
-    the trees of other groups too, each of which passes over the whole history.
+    `made`: unscaled advantages [N] that are known already, by name. `rivals`: whether to compare with the trees of
+    other groups too, each of which passes over the whole history.
 
     hierarchical   the tree as it is, with its history; as `global` until the evidence is ready, as in training
     random         the same, but each prompt with the path of another: what the groups' sizes alone achieve
@@ -51,10 +53,9 @@ def held_out_errors(
         known = np.concatenate([ids, history[2]]) if history else ids
         pooled = np.array([variances[:-1].sum(), variances[-1]])
         ways = {"random": (_reassigned(known, rng), variances), "flat": (known[:, -1:], pooled)} if rivals else {}
-        if hierarchical is None:
+        residuals |= made or {}
+        if "hierarchical" not in (made or {}):
             ways["hierarchical"] = known, variances
-        else:
-            residuals["hierarchical"] = hierarchical
         for name, (paths, components) in ways.items():
             past = (history[0], history[1], paths[len(values) :]) if history else None
             residuals[name] = hierarchical_advantages(values, paths[: len(values)], components, history=past)

@@ -10,15 +10,17 @@ from pydantic import Field, model_validator
 from groupwise.config.section import NonNegative, Positive, Section
 
 Cosine = Annotated[float, Field(ge=-1, le=1)]
+LEARNED = ("clusters", "first_match")
+USED_BY = {"thresholds": LEARNED, "weights": LEARNED, "adapt": ("clusters",), "fallback": ("clusters",)}
 
 
 class WeightsConfig(Section):
-    """Weights of the four similarities in their mean; a feature that is not known yet has no say."""
+    """Weights of the four similarities in their mean; what is not known of a prompt counts as average."""
 
     semantic: NonNegative = 0.8
     """What the prompts are about: their embeddings."""
     reward: NonNegative = 0.1
-    """Mean and spread of the rewards that the prompts had in earlier updates."""
+    """Mean of the rewards that the prompts had in earlier updates, as far as `advantage.history` keeps them."""
     complexity: NonNegative = 0.1
     """Difficulty where the data say it, length of the prompt, and of its completions in earlier updates."""
     time: NonNegative = 0.0
@@ -34,8 +36,11 @@ class WeightsConfig(Section):
 class GroupingConfig(Section):
     kind: Literal["prompt", "domain", "task", "clusters", "first_match"] = "task"
     """Levels above the prompt: none; domain; domain and task; domain and clusters formed online; or the articles'."""
-    thresholds: list[Cosine] | None = None
-    """Similarity that joins a cluster, falling, one a level, finest first; default: [0.7, 0.5], first_match [0.8]."""
+    thresholds: Annotated[list[Cosine], Field(min_length=1)] | None = None
+    """Similarity that joins a cluster, falling, one a level, finest first; default: [0.7, 0.5], first_match [0.8].
+
+    The articles' hierarchy is first_match with [0.9, 0.7].
+    """
     weights: WeightsConfig = WeightsConfig()
     embedding: Literal["policy", "sentence"] = "policy"
     """Prompt embeddings: the initial policy's hidden states, or all-MiniLM-L6-v2 (extra `groupwise[semantic]`)."""
@@ -56,6 +61,11 @@ class GroupingConfig(Section):
         given = self.cosines
         if any(finer <= coarser for finer, coarser in pairwise(given)):
             raise ValueError(f"thresholds {given} do not fall; the finest level comes first, e.g. [0.9, 0.7]")
-        if self.kind == "first_match" and len(given) > 1:
-            raise ValueError(f"kind 'first_match' has one level; thresholds {given} are {len(given)}")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_have_a_use(self) -> GroupingConfig:
+        for name, kinds in USED_BY.items():
+            if self.kind not in kinds and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to kind {' or '.join(map(repr, kinds))}, not to {self.kind!r}")
         return self

@@ -33,6 +33,7 @@ ACTIVE = 8  # proposals under test at a time
 SCREEN = 8  # updates of evidence in each of the two looks
 LIFETIME = 128  # updates after which a proposal without evidence is dropped, or may be made again
 LEAST_MEMBERS = 4  # of each half of a split
+MOST_MEMBERS = 4096  # of which the halves of a split are found
 CONFIRMED = 2.0  # standard errors
 CORRECTED = NormalDist().inv_cdf(1 - (1 - NormalDist().cdf(CONFIRMED)) / ACTIVE)
 NEW = -1  # stands for the cluster that a split would make
@@ -115,17 +116,21 @@ class Boundaries:
 
     def _around(self, cluster: int, domain: int, update: int) -> Iterator[Proposal]:
         """Proposals for a cluster that were not tried of late."""
-        finest = self._tree.finest
-        _, vectors = finest.members(cluster)
-        if ("split", cluster, NEW) not in self._tried and (halves := _halves(vectors)) is not None:
-            yield Proposal("split", domain, cluster, NEW, halves, update)
-        if (other := finest.neighbour(cluster)) is None:
+        finest, other = self._tree.finest, self._tree.finest.neighbour(cluster)
+        aims: dict[Kind, int] = {"split": NEW} if other is None else {"split": NEW, "merge": other, "move": other}
+        new = {kind: to for kind, to in aims.items() if (kind, cluster, to) not in self._tried}
+        if other is not None and ("merge", other, cluster) in self._tried:
+            new.pop("merge", None)  # the same, seen from the other side
+        if not new:  # looking at all members is what takes time
             return
-        pair = np.stack([finest.mean(cluster), finest.mean(other)]).astype(np.float32)
-        if ("merge", cluster, other) not in self._tried:
-            yield Proposal("merge", domain, cluster, other, pair, update)
-        if ("move", cluster, other) not in self._tried and 0 < _nearer(vectors, pair).sum() < len(vectors):
-            yield Proposal("move", domain, cluster, other, pair, update)
+        _, vectors = finest.members(cluster)
+        for kind, to in new.items():
+            means = (finest.mean(at).astype(np.float32) for at in (cluster, to) if at != NEW)
+            pair = _halves(vectors) if to == NEW else np.stack([*means])
+            if pair is None or (kind == "move" and not 0 < _nearer(vectors, pair).sum() < len(vectors)):
+                self._tried[kind, cluster, to] = update + SCREEN  # it cannot be, for now
+            else:
+                yield Proposal(kind, domain, cluster, to, pair, update)
 
     def _path(self, proposal: Proposal) -> list[int]:
         if proposal.other == NEW:
@@ -138,11 +143,13 @@ class Boundaries:
         going = rows[proposal.moves(vectors)]
         if not all(self._tree.finest.alive(cluster) for cluster in touched) or not len(going):
             return
+        if proposal.kind == "split" and len(going) == len(rows):
+            return
         if proposal.kind == "merge":
             self._tree.merge(proposal.other, proposal.cluster, proposal.domain)
         elif proposal.kind == "move":
             self._tree.move(going, proposal.other, proposal.cluster, proposal.domain)
-        elif len(going) < len(rows):
+        else:
             self._tree.split(proposal.cluster, going, proposal.domain)
         self.accepted[proposal.kind] += 1
         self._active = [p for p in self._active if not touched & {p.cluster, p.other}]
@@ -194,6 +201,7 @@ def _halves(vectors: Vectors, rounds: int = 10) -> Vectors | None:
     """Centroids [2, F] of two halves (spherical 2-means from two far members); None where one half is too small."""
     if len(vectors) < 2 * LEAST_MEMBERS:
         return None
+    vectors = vectors[:: -(-len(vectors) // MOST_MEMBERS)]
     start = vectors[int((vectors @ vectors.mean(0)).argmin())]
     pair = np.stack([vectors[int((vectors @ start).argmin())], start])
     for _ in range(rounds):

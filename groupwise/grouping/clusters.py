@@ -17,7 +17,8 @@ Join = Literal["nearest", "first"]
 class Clusters:
     """Leader clustering (Hartigan 1975) within domains, with centroids that are the means of their members.
 
-    A member stays where it is until `relabel` moves it; when it comes back with another vector its centroid follows.
+    A member stays where it is until `relabel` or `forget` takes it away; when it comes back with another vector its
+    centroid follows. `strays` tells when it should be let go.
     Ids are never used twice. `join="first"` is the founding articles' form, the *first* group above the threshold: it
     departs in that the order of the groups decides rather than similarity, and that every centroid is looked at.
 
@@ -49,11 +50,27 @@ class Clusters:
             self._means[cluster] += (vector - self._vectors[row]) / self._counts[cluster]
         else:
             cluster = self._join_or_open(vector, domain)
-            self._counts[cluster] += 1
-            self._means[cluster] += (vector - self._means[cluster]) / self._counts[cluster]
+            self._add(cluster, vector)
         self._remember(key, row, vector, cluster)
         self._index[domain].put(cluster, self._means[cluster])
         return cluster
+
+    def enter(self, key: Hashable, vector: Vectors, cluster: int) -> None:
+        """A newcomer joins this cluster, however similar they are."""
+        self._add(cluster, vector)
+        self._remember(key, None, vector, cluster)
+        self._index[int(self._domains[cluster])].put(cluster, self._means[cluster])
+
+    def strays(self, key: Hashable, vector: Vectors) -> bool:
+        """Whether member `key`, which now has `vector` [F], has left its centroid's neighbourhood by its own change.
+
+        One that never was near, since its cluster was merged or there was no room for another, does not stray.
+        """
+        row = self._row.get(key)
+        if row is None or np.array_equal(vector, self._vectors[row]):
+            return False
+        mean = self._means[self._cluster[row]]
+        return _cosine(vector, mean) < min(self._threshold, _cosine(self._vectors[row], mean))
 
     def find(self, key: Hashable) -> int:
         """The cluster of a member; -1 where it is not known."""
@@ -70,6 +87,10 @@ class Clusters:
 
     def mean(self, cluster: int) -> Floats:
         return np.array(self._means[cluster])
+
+    def domains(self, clusters: Ints) -> Ints:
+        """[M] the domains of clusters [M]."""
+        return np.array(self._domains[clusters])
 
     def members(self, cluster: int) -> tuple[Ints, Vectors]:
         """Rows [M] of a cluster's remembered members, and their vectors [M, F]."""
@@ -111,11 +132,23 @@ class Clusters:
         self._recount(cluster)
 
     def forget(self, key: Hashable) -> None:
-        """Forget a member, and close its cluster where it was the last."""
-        cluster = self.find(key)
+        """Take a member out of its cluster and the mean; a cluster closes with its last member."""
+        row = self._row.get(key)
+        if row is None:
+            return
+        cluster = int(self._cluster[row])
+        self._counts[cluster] -= 1
+        index = self._index[int(self._domains[cluster])]
+        if self._counts[cluster] > 0:
+            self._means[cluster] -= (self._vectors[row] - self._means[cluster]) / self._counts[cluster]
+            index.put(cluster, self._means[cluster])
+        else:
+            index.remove(cluster)
         self._forget([key])
-        if cluster >= 0:
-            self._recount(cluster)
+
+    def _add(self, cluster: int, vector: Vectors) -> None:
+        self._counts[cluster] += 1
+        self._means[cluster] += (vector - self._means[cluster]) / self._counts[cluster]
 
     def _join_or_open(self, vector: Vectors, domain: int) -> int:
         if not self._means.shape[1]:
@@ -184,3 +217,8 @@ class Clusters:
         self._row = dict(state["members"])
         self._vectors, self._cluster = np.array(state["vectors"], np.float32), np.array(state["cluster"], np.int64)
         self._free = list(state["free"])
+
+
+def _cosine(one: Vectors, other: Floats) -> float:
+    """Of two vectors [F]; 0 where one is 0."""
+    return float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))

@@ -1,12 +1,12 @@
 """What decides which prompts are alike: meaning, past rewards, complexity and time, as one vector a prompt.
 
-Each feature f becomes a block phi_f that is a unit vector, or zero where it is unknown. With weights w_f that sum to 1
-the prompt's vector is the blocks times sqrt(w_f), one after another, so that the inner product of two prompts
+Each feature f becomes a block phi_f that is a unit vector. With weights w_f that sum to 1 the prompt's vector is the
+blocks times sqrt(w_f), one after another, so that the inner product of two prompts
 
     x . x' = sum_f w_f phi_f . phi_f'
 
-is the weighted mean of their four similarities, each in [-1, 1]. Groups use the cosine, which is this mean over the
-features that are known: an unknown feature has no say.
+is the weighted mean of their four similarities, each in [-1, 1]. What is not known of a prompt counts as average, so
+that a new prompt can join those that are known better.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Features:
     """What is known of N rollouts' prompts *before* their rewards are: the past only. NaN: unknown."""
 
     embedding: NDArray[np.floating[Any]]  # [N, E] any length; centred, so that unrelated prompts have similarity near 0
-    reward: Floats  # [N, R] of earlier updates, e.g. mean and spread of the posterior pass rate
-    complexity: Floats  # [N, C] e.g. log of the prompt's length, difficulty, completion length of earlier updates
+    reward: Floats  # [N, R] of earlier updates, e.g. the posterior pass rate
+    complexity: Floats  # [N, C] e.g. logs of the prompt's length and of its last completions', difficulty
     time: Floats  # [N] in [0, 1]: share of the run that is over
 
 
@@ -68,15 +68,13 @@ class Standardiser:
 
 
 def angles(values: Floats) -> Floats:
-    """Blocks [P, 2 C] of values [P, C] in standard deviations (NaN: unknown).
+    """Blocks [P, 2 C] of values [P, C] in standard deviations (NaN: unknown, taken as 0); C >= 1.
 
     Each value is an angle, pi/2 tanh(z/2): equal values have similarity 1, opposite extremes -1. The block is a unit
-    vector, so two prompts' similarity is the mean over the columns where both are known.
+    vector, and two prompts' similarity the mean over the columns.
     """
-    known = np.isfinite(values)
-    angle = np.pi / 2 * np.tanh(np.where(known, values, 0.0) / 2)
-    block = np.concatenate([np.where(known, np.cos(angle), 0.0), np.where(known, np.sin(angle), 0.0)], axis=1)
-    return np.asarray(block / np.sqrt(np.maximum(known.sum(1, keepdims=True), 1)))
+    angle = np.pi / 2 * np.tanh(np.where(np.isfinite(values), values, 0.0) / 2)
+    return np.asarray(np.concatenate([np.cos(angle), np.sin(angle)], axis=1) / np.sqrt(values.shape[1]))
 
 
 def combine(weights: Mapping[str, float], features: Features, reward: Floats, complexity: Floats) -> Vectors:

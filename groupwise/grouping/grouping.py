@@ -40,8 +40,8 @@ class Grouping:
         self._numbers: dict[tuple[str, ...], int] = {}  # of the groups that the data name, by their labels from the top
         self._prompts: dict[str, tuple[int, ...]] = {}  # own id and given groups by key; absent longest come first
         self._made = self._updates = self._rollouts = 0
-        self._most_prompts = most_prompts(memory, 1)
         self._width = 0
+        self._bound()
         self._icc = RunningMean(0.95)
         self._vectors: Vectors = np.zeros((0, 0), np.float32)  # [N, F] of the rollouts last assigned
 
@@ -112,13 +112,15 @@ class Grouping:
         """
         self._updates += 1
         self._rollouts += len(rewards)
-        if not self._clustered or not len(rewards):
+        if not len(rewards):
             return {}
+        levels = groups.levels
+        if len(self.names) > 1:
+            self._add_icc(np.asarray(rewards), levels)
         self._bound()
-        levels, clusters = groups.levels, groups.levels[:, -2]
-        self._add_icc(np.asarray(rewards), levels)
         if not self._judged or variances is None:
             return {}
+        clusters = levels[:, -2]
         moved = sum(self._boundaries.accepted.values())
         self._fallback.add(*self._scores(rewards, levels, variances, baseline))
         if self._config.adapt:
@@ -139,11 +141,9 @@ class Grouping:
 
     def report(self) -> dict[str, float]:
         """Metrics of the groups: their numbers, their quality by rewards, and what is in use."""
-        if not self._clustered:
-            return {}
-        counts = dict(zip(self.names[self._learned], self._tree.counts(), strict=True))
-        row = {f"groups/{name}/count": float(count) for name, count in counts.items()}
-        row["groups/icc"] = self._icc.mean if self._icc.count else float("nan")
+        row = {f"groups/{name}/count": float(count) for name, count in self._counts().items()}
+        if len(self.names) > 1:
+            row["groups/icc"] = self._icc.mean if self._icc.count else float("nan")
         if self._judged:
             errors = self._fallback.errors()
             row |= {f"groups/error/{name}": error for name, error in errors.items()}
@@ -159,12 +159,16 @@ class Grouping:
         vectors, clusters = self._tree.finest.sample(GEOMETRY, rng)
         if not len(vectors):
             return {}
+        domains = self._tree.finest.domains(clusters).tolist()
 
-        def again(chosen: Vectors) -> Ints:
+        def again(rows: Ints) -> Ints:
             tree = Hierarchy(self._config.cosines[:1])
-            return np.array([tree.assign(str(i), vector, 0) for i, vector in enumerate(chosen)], np.int64)
+            return np.array([tree.assign(str(row), vectors[row], domains[row]) for row in rows.tolist()], np.int64)
 
-        return {"groups/stability": stability(vectors, again, rng), "groups/silhouette": silhouette(vectors, clusters)}
+        return {
+            "groups/stability": stability(len(vectors), again, rng),
+            "groups/silhouette": silhouette(vectors, clusters),
+        }
 
     @property
     def _learned(self) -> slice:
@@ -196,6 +200,12 @@ class Grouping:
         if len(self._prompts) > self._most_prompts:
             del self._prompts[next(iter(self._prompts))]
         return number
+
+    def _counts(self) -> dict[str, int]:
+        """Groups so far, by the name of their level above the prompt."""
+        given = {name: sum(len(path) == 1 + i for path in self._numbers) for i, name in enumerate(self._given)}
+        learned = zip(self.names[self._learned], self._tree.counts(), strict=True) if self._clustered else ()
+        return given | dict(learned)
 
     def _add_icc(self, rewards: Floats, levels: Ints) -> None:
         _, first, prompt = np.unique(levels[:, -1], return_index=True, return_inverse=True)

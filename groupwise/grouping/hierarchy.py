@@ -16,7 +16,9 @@ from groupwise.types import Ints
 class Hierarchy:
     """`thresholds`: cosines, falling, finest level first; each level clusters the centroids of the one before.
 
-    A child has one parent and keeps it, so the levels are nested and ids last. `domain` is above all of them.
+    A cluster has one parent and keeps it, so the levels are nested and ids last; a prompt whose vector has left its
+    cluster joins another. `domain` is above all of them. The founding articles' hierarchy is `join="first"` at .9 and
+    .7; it departs as one level of it does, see `Clusters`, and in that coarser levels group centroids, not prompts.
     """
 
     def __init__(self, thresholds: Sequence[float], join: Join = "nearest") -> None:
@@ -34,6 +36,13 @@ class Hierarchy:
 
     def assign(self, key: str, vector: Vectors, domain: int) -> int:
         """The finest cluster of a prompt, which now has `vector` [F]."""
+        if self.finest.strays(key, vector):
+            left = self.finest.find(key)
+            self.finest.forget(key)
+            if self.finest.alive(left):
+                self._lift(left, domain)
+            else:
+                self._close(left)
         cluster = self.finest.assign(key, vector, domain)
         self._lift(cluster, domain)
         return cluster
@@ -60,6 +69,8 @@ class Hierarchy:
         new = self.finest.open(domain)
         self.finest.relabel(rows, new)
         self._lift(cluster, domain)
+        for above in self._levels[1:2]:
+            above.enter(new, self.finest.mean(new).astype(np.float32), above.find(cluster))
         self._lift(new, domain)
         return new
 
@@ -88,7 +99,7 @@ class Hierarchy:
         for level in self._levels[1:]:
             parent = level.find(cluster)
             level.forget(cluster)
-            if level.members(parent)[0].size:
+            if level.alive(parent):
                 return
             cluster = parent
 

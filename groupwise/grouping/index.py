@@ -12,6 +12,7 @@ from groupwise.grouping.features import Vectors
 
 EXACT = 2**20  # numbers in all centroids up to which one product with them is faster than the graph, and exact
 CANDIDATES = 10  # that the graph proposes; they are compared exactly
+EFFORT: dict[str, Any] = {"expansion_add": 64, "expansion_search": 32}  # of the graph: how many it looks at
 STALE = 1e-3  # a centroid that has moved by more than this (1 - cosine) is entered anew in the graph
 
 
@@ -89,7 +90,7 @@ class CentroidIndex:
 
     def _make_room(self, width: int) -> None:
         used = len(self._ids)
-        more = max(16, used)
+        more = max(1, used)  # there may be as many indices as domains
         self._ids = np.concatenate([self._ids, np.zeros(more, np.int64)])
         self._units, self._entered = (
             np.concatenate([array.reshape(used, width), np.zeros((more, width), np.float32)])
@@ -122,9 +123,7 @@ def _unit(vector: Vectors) -> Vectors:
 def _graph(ids: Any, units: Vectors) -> Any:
     from usearch.index import Index
 
-    graph = Index(
-        ndim=units.shape[1], metric="cos", dtype="f32", connectivity=16, expansion_add=64, expansion_search=32
-    )
+    graph = Index(ndim=units.shape[1], metric="cos", dtype="f32", connectivity=16, **EFFORT)
     graph.add(ids, units, threads=1)
     return graph
 
@@ -134,4 +133,7 @@ def _restored(graph: bytes | None) -> Any:
         return None
     from usearch.index import Index
 
-    return Index.restore(graph)
+    restored: Any = Index.restore(graph)
+    for name, value in EFFORT.items():  # which are not saved
+        setattr(restored, name, value)
+    return restored

@@ -40,21 +40,16 @@ def adjusted_rand(a: Ints, b: Ints) -> float:
     return 1.0 if most == expected else (together - expected) / (most - expected)
 
 
-def stability(
-    vectors: NDArray[np.float32],
-    cluster: Callable[[NDArray[np.float32]], Ints],
-    rng: np.random.Generator,
-    draws: int = 5,
-) -> float:
-    """Mean agreement (ARI) of the clusters of two bootstrap samples of `vectors` [P, F], on what is in both.
+def stability(size: int, cluster: Callable[[Ints], Ints], rng: np.random.Generator, draws: int = 5) -> float:
+    """Mean agreement (ARI) of the clusters of two bootstrap samples of `size` items, on what is in both.
 
-    `cluster`: vectors [M, F] -> ids [M]. Near 1 the groups are of the data, near 0 of the sample (Hennig 2007).
+    `cluster`: items [M] -> ids [M]. Near 1 the groups are of the data, near 0 of the sample (Hennig 2007).
     """
-    size, found = len(vectors), []
+    found = []
     for _ in range(draws):
         first, second = (rng.permutation(np.unique(rng.integers(size, size=size))) for _ in range(2))
         a, b = np.full(size, -1), np.full(size, -1)
-        a[first], b[second] = cluster(vectors[first]), cluster(vectors[second])
+        a[first], b[second] = cluster(first), cluster(second)
         both = (a >= 0) & (b >= 0)
         if both.sum() > 1:
             found.append(adjusted_rand(a[both], b[both]))

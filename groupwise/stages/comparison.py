@@ -16,12 +16,13 @@ from groupwise.advantage.held_out import held_out_errors
 from groupwise.config import Recipe
 from groupwise.grouping.features import Features
 from groupwise.grouping.grouping import Grouping
+from groupwise.grouping.lengths import Lengths
 from groupwise.grouping.memory import Memory
 from groupwise.grouping.prior import RunningPrior
 from groupwise.grouping.tracker import Tracker
 from groupwise.grouping.transfer_fit import TransferFit
 from groupwise.rollout.embedding import PromptEmbeddings
-from groupwise.types import Evidence, Floats, Groups, Prompt, Rollout
+from groupwise.types import Evidence, Floats, Groups, Ints, Prompt, Rollout
 
 MANY = 2**14 + 1  # known prompts; with n times as many, other groups' baselines are tried on every (n + 1)-th update
 TRANSFER = {"none": "hierarchical", "kernel": "kernel", "threshold": "threshold"}  # the estimator of each kind
@@ -51,7 +52,8 @@ class Comparison:
         self._embeddings = embeddings
         self._grouping = Grouping(recipe.grouping, memory=memory, seed=recipe.seed)
         self._memory = Memory(len(self._grouping.names), max_prompts=recipe.advantage.history)
-        self._tracker, self._prior, self._transfer = Tracker(), RunningPrior(), TransferFit(similarity)
+        self._lengths, self._tracker, self._prior = Lengths(), Tracker(), RunningPrior()
+        self._transfer = TransferFit(similarity)
         self._seed, self._updates = recipe.seed, 0
         self._features: Features | None = None  # of the rollouts last grouped
         self._row: dict[str, float] = {}
@@ -85,7 +87,7 @@ class Comparison:
         keys = [r.prompt.id for r in rollouts]
         evidence = self._memory.evidence(keys, groups.levels)
         usable = replace(evidence, variances=self._grouping.restrict(evidence.variances))
-        known = self._known(keys, usable)
+        known = self._known(keys, groups, evidence, usable)
         unscaled = estimate(self._kind, rewards, groups.levels, "none", **known)
         values = scaled_as(self._kind, unscaled, rewards, groups.levels, self._scale, **known)
         for rollout, value in zip(rollouts, values.tolist(), strict=True):
@@ -96,20 +98,25 @@ class Comparison:
             groups.levels,
             usable,
             rng,
-            unscaled if self._kind == "hierarchical" and usable.ready else None,
+            {self._kind: unscaled} if "evidence" in self._needs and usable.ready else {},
             rivals=self._updates % (1 + len(self._memory.history) // MANY) == 0,
         )
         self._row = self._report(groups, usable, errors)
         self._learn(keys, groups, rewards, unscaled, evidence)
+        self._lengths.add(keys, [len(r.completion.token_ids) for r in rollouts])
 
-    def _known(self, keys: Sequence[str], evidence: Evidence) -> dict[str, Any]:
-        """What the estimator needs beside the batch."""
-        known: dict[str, Any] = {"evidence": evidence}
-        if "kernel_variance" in self._needs:  # exact among the batch's own prompts; the past has its say in the tree
-            variances, known["kernel_variance"] = self._transfer.read(evidence.variances)
-            known["evidence"] = replace(evidence, variances=variances, history=None)
+    def _known(self, keys: Sequence[str], groups: Groups, evidence: Evidence, usable: Evidence) -> dict[str, Any]:
+        """What the estimator needs beside the batch; `usable` is the evidence without levels that are not in use."""
+        known: dict[str, Any] = {"evidence": usable}
         if "features" in self._needs and self._features:
             known["features"] = self._features.embedding
+        if "kernel_variance" in self._needs:
+            variances, kernel = self._transfer.read(evidence.variances)
+            known["kernel_variance"] = 0.0 if self._grouping.level == "prompt" else kernel
+            if known["kernel_variance"] > 0:
+                here = replace(usable, variances=self._grouping.restrict(variances))
+                known["evidence"], rows = _of_batch(here, groups)
+                known["features"] = known["features"][rows]
         if "prior" in self._needs:
             known["prior"] = self._prior.read()
         if "values" in self._needs:
@@ -147,13 +154,16 @@ class Comparison:
         sums, counts = self._memory.history.past(list(prompts))
         seen = np.where(counts > 0, counts, np.nan)
         mean = (sums + 0.5) / (seen + 1)
-        reward = np.stack([mean, np.sqrt(mean.clip(0, 1) * (1 - mean.clip(0, 1)))], axis=1)
-        lengths = np.log([len(p.token_ids) + 1 for p in prompts.values()])
         complexity = np.stack(
-            [lengths, [np.nan if p.complexity is None else p.complexity for p in prompts.values()]], axis=1
+            [
+                np.log([len(p.token_ids) + 1 for p in prompts.values()]),
+                np.log(self._lengths.past(list(prompts)) + 1),
+                [np.nan if p.complexity is None else p.complexity for p in prompts.values()],
+            ],
+            axis=1,
         )
         time = np.full(len(prompts), self._updates / max(1, self._steps))
-        return Features(embedding=vectors[rows], reward=reward[rows], complexity=complexity[rows], time=time[rows])
+        return Features(embedding=vectors[rows], reward=mean[rows, None], complexity=complexity[rows], time=time[rows])
 
     def _report(self, groups: Groups, evidence: Evidence, errors: Mapping[str, float]) -> dict[str, float]:
         """Numbers of the update that is being estimated, from before it learns."""
@@ -193,6 +203,21 @@ class Comparison:
             part.load_state(state[name])
 
     def _parts(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {"grouping": self._grouping, "memory": self._memory, "tracker": self._tracker}
-        parts |= {"prior": self._prior, "transfer": self._transfer}
+        parts: dict[str, Any] = {"grouping": self._grouping, "memory": self._memory, "lengths": self._lengths}
+        parts |= {"tracker": self._tracker, "prior": self._prior, "transfer": self._transfer}
         return parts | ({"embeddings": self._embeddings} if self._embeddings else {})
+
+
+def _of_batch(evidence: Evidence, groups: Groups) -> tuple[Evidence, Ints]:
+    """The evidence with the history of the batch's own prompts alone, and for all [N + M] the row of their prompt.
+
+    Of others no embedding is at hand.
+    """
+    rows = np.arange(len(groups.prompt))
+    if evidence.history is None:
+        return evidence, rows
+    sums, counts, paths = evidence.history
+    prompts, first = np.unique(groups.prompt, return_index=True)
+    here = np.isin(paths[:, -1], prompts)
+    rows = np.r_[rows, first[np.searchsorted(prompts, paths[here, -1])]]
+    return replace(evidence, history=(sums[here], counts[here], paths[here])), rows

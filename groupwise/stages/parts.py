@@ -82,7 +82,8 @@ class Parts:
             dtype=dtype,
             world=self.world,
         )
-        self.comparison = Comparison(recipe, build_embeddings(recipe, self.policy.model), _free_bytes(recipe))
+        free = self.world.gather([_free_bytes(recipe)])[0]  # groups must be the same in every process
+        self.comparison = Comparison(recipe, build_embeddings(recipe, self.policy.model), free)
         mixture = Mixture(tasks, [t.weight for t in recipe.tasks], recipe.seed)
         self.collector = Collector(
             recipe.rollout,

@@ -113,5 +113,6 @@ def test_what_is_known_of_the_tree_is_not_computed_again() -> None:
     evidence = Evidence(variances=np.array([0.2, 0.02, 0.2]), ready=True)
     known = hierarchical_advantages(rewards, levels, evidence.variances)
     rng = np.random.default_rng(0)
-    assert held_out_errors(rewards, levels, evidence, rng, known) == errors(rewards, levels, evidence)
-    assert held_out_errors(rewards, levels, evidence, rng, 0 * known)["hierarchical"] == 0
+    assert held_out_errors(rewards, levels, evidence, rng, {"hierarchical": known}) == errors(rewards, levels, evidence)
+    assert held_out_errors(rewards, levels, evidence, rng, {"hierarchical": 0 * known})["hierarchical"] == 0
+    assert held_out_errors(rewards, levels, evidence, rng, {"kernel": 0 * known})["kernel"] == 0

@@ -93,6 +93,26 @@ def test_relabel_moves_members_and_means() -> None:
     assert len(clusters) == 2
 
 
+def test_a_member_strays_when_its_own_vector_leaves_the_neighbourhood() -> None:
+    x, y, between = (np.array(v, np.float32) for v in ([1, 0], [0, 1], [0.8, 0.6]))
+    clusters = Clusters(0.7)
+    for key, vector in (("a", x), ("b", x), ("c", y)):
+        clusters.assign(key, vector, 0)
+    assert not clusters.strays("a", between)  # still near
+    assert clusters.strays("a", y)
+    assert not clusters.strays("new", y)
+    clusters.relabel(clusters.members(1)[0], 0)  # merged on evidence: it was never near
+    clusters.drop(1)
+    assert not clusters.strays("c", y)
+    assert not clusters.strays("c", between)  # and comes nearer
+    assert clusters.strays("c", -x)
+    clusters.forget("c")
+    np.testing.assert_allclose(clusters.mean(0), x, atol=1e-15)
+    clusters.enter("c", y, 0)
+    assert clusters.find("c") == 0
+    np.testing.assert_allclose(clusters.mean(0), [2 / 3, 1 / 3])
+
+
 @pytest.mark.parametrize("exact", [2**20, 200])
 def test_resume_is_exact(exact: int) -> None:
     vectors, _ = families(np.random.default_rng(1), 40, 400, noise=0.3)

@@ -43,21 +43,21 @@ def test_only_the_ratios_of_the_weights_count_and_a_weight_of_zero_takes_no_room
     assert alone.shape == (6, 5)
 
 
-def test_what_is_not_known_has_no_say() -> None:
+def test_what_is_not_known_counts_as_average() -> None:
     given = features(np.random.default_rng(2))
-    unknown = np.full_like(given.reward, np.nan)
-    vectors = combine({**dict.fromkeys(WEIGHTS, 0.0), "semantic": 1.0, "reward": 3.0}, given, unknown, given.complexity)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    units = given.embedding / np.linalg.norm(given.embedding, axis=1, keepdims=True)
-    np.testing.assert_allclose(vectors @ vectors.T, units @ units.T, atol=1e-6)
+    unknown, average = np.full_like(given.reward, np.nan), np.zeros_like(given.reward)
+    new, known = (combine(WEIGHTS, given, reward, given.complexity) for reward in (unknown, average))
+    np.testing.assert_array_equal(new, known)
+    np.testing.assert_allclose(np.linalg.norm(new, axis=1), 1, atol=1e-6)
+    half = np.where(np.arange(2) == 0, np.nan, given.reward)  # and so does a column of it
+    np.testing.assert_array_equal(angles(half), angles(np.nan_to_num(half)))
 
 
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=5), st.data())
 def test_angles_are_unit_vectors_and_equal_values_are_fully_alike(row: list[float], data: st.DataObject) -> None:
     known = np.array([value if data.draw(st.booleans()) else np.nan for value in row])
     block = angles(np.array([known]))
-    norm = float(np.linalg.norm(block))
-    assert norm == pytest.approx(1.0 if np.isfinite(known).any() else 0.0)
+    assert float(np.linalg.norm(block)) == pytest.approx(1.0)
 
 
 def test_similarity_of_values_falls_with_their_distance() -> None:

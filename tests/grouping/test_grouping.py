@@ -103,26 +103,6 @@ def test_clusters_need_features() -> None:
         grouping().assign(["a"], [("d", "t")])
 
 
-def test_this_updates_rewards_never_decide_its_groups() -> None:
-    """Two runs whose rewards differ from one update on have the same groups up to and including that update."""
-
-    def levels(flipped: int) -> list[np.ndarray]:
-        groups, found = grouping(thresholds=[0.2]), []
-        rng = np.random.default_rng(0)
-        for update in range(flipped + 1):
-            vectors, family = families(rng, 2, 64, noise=0.3)
-            rows = np.repeat(np.arange(64), 2)
-            seen = groups.assign([f"{update}/{i}" for i in rows], [("d", "t")] * 128, semantic(vectors[rows]))
-            found.append(seen.levels.copy())
-            rewards = family[rows].astype(float)
-            rewards = 1 - rewards if update == flipped else rewards
-            groups.learn(seen, rewards, np.array([0, 0.1, 0.1, 0.1]), baseline)
-        return found
-
-    for a, b in zip(levels(9), levels(99), strict=False):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_the_articles_groups_are_one_level_across_domains() -> None:
     groups = grouping("first_match")
     same = semantic(np.ones((2, 4), np.float32))
@@ -162,10 +142,30 @@ def test_memory_bounds_what_is_remembered() -> None:
     assert known.sum() == known[-1024:].sum() == 1024
 
 
-def test_limits_are_part_of_the_state() -> None:
-    live, other = Grouping(GroupingConfig(kind="clusters"), memory=0), grouping()
-    other.load_state(live.state())
+@every_kind
+def test_limits_are_part_of_the_state(kind: str) -> None:
+    live, other = Grouping(GroupingConfig.model_validate({"kind": kind}), memory=0), grouping(kind)
+    rng = np.random.default_rng(0)
+    for update in range(30):
+        if update == 15:
+            other.load_state(live.state())
+        features = semantic(rng.normal(size=(100, 8)).astype(np.float32))
+        keys = [str(i) for i in rng.integers(1500, size=100)]
+        found = [made.assign(keys, [("d", "t")] * 100, features).levels for made in (live, other)[: 1 + (update >= 15)]]
+        np.testing.assert_array_equal(found[0], found[-1])
     assert_same(live.state(), other.state())
+
+
+def test_rewards_place_a_prompt_once_they_are_known() -> None:
+    """Whatever came first: easy and hard prompts that mean the same end in different clusters."""
+    groups = grouping(thresholds=[0.7], weights={"semantic": 0, "reward": 1, "complexity": 0})
+    labels, keys = [("d", "t")] * 40, [str(i) for i in range(40)]
+    for seen in (False, True, True):
+        rates = np.repeat([0.1, 0.9], 20)[:, None] if seen else np.full((40, 1), np.nan)
+        features = replace(semantic(np.zeros((40, 0), np.float32)), reward=rates)
+        levels = groups.assign(keys, labels, features).levels
+    assert len(np.unique(levels[:20, 1])) == len(np.unique(levels[20:, 1])) == 1
+    assert levels[0, 1] != levels[-1, 1]
 
 
 def copied(update: Update, path: Path) -> Grouping:
@@ -211,7 +211,9 @@ def test_diagnostics_are_numbers() -> None:
     ("config", "message"),
     [
         ({"thresholds": [0.7, 0.9]}, "do not fall; the finest level comes first"),
-        ({"kind": "first_match", "thresholds": [0.9, 0.7]}, "has one level"),
+        ({"kind": "clusters", "thresholds": []}, "at least 1 item"),
+        ({"thresholds": [0.9, 0.7]}, "thresholds belongs to kind 'clusters' or 'first_match', not to 'task'"),
+        ({"kind": "first_match", "adapt": False}, "adapt belongs to kind 'clusters', not to 'first_match'"),
         ({"weights": {"semantic": 0, "reward": 0, "complexity": 0}}, "all weights are 0"),
         ({"thresholds": [1.5]}, "less than or equal to 1"),
     ],

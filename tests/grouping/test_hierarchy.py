@@ -33,12 +33,14 @@ def test_clusters_of_one_level_share_no_domain() -> None:
     assert (coarse[::2] == coarse[0]).all() and (coarse[1::2] == coarse[1]).all()
 
 
-def test_a_path_lasts() -> None:
+def test_the_path_of_a_cluster_lasts() -> None:
     tree, clusters, _ = grown([0.8, 0.5])
-    before = tree.paths(np.array(clusters))
+    before = {cluster: tree.path(cluster) for cluster in set(clusters)}
     for i, vector in enumerate(families(np.random.default_rng(9), 6, 300, noise=0.5)[0]):
-        tree.assign(str(i), vector, i % 2)  # old prompts elsewhere, and as many new ones
-    np.testing.assert_array_equal(tree.paths(np.array(clusters)), before)
+        tree.assign(str(i + 75), vector, (i + 75) % 2)  # half of the old prompts elsewhere, and as many new ones
+    alive = {cluster: path for cluster, path in before.items() if tree.finest.alive(cluster)}
+    assert 0 < len(alive) < len(before)
+    assert {cluster: tree.path(cluster) for cluster in alive} == alive
 
 
 def test_merge_closes_what_has_no_children_left() -> None:
@@ -55,6 +57,28 @@ def test_merge_closes_what_has_no_children_left() -> None:
     new = tree.split(c, tree.finest.members(c)[0][:1], 0)
     assert tree.counts()[-1] == 3
     assert tree.finest.find("a") == new
+
+
+def test_a_prompt_that_has_changed_joins_another_cluster() -> None:
+    tree, corner = Hierarchy([0.9, 0.6]), np.eye(3, dtype=np.float32)
+    for key, place in (("a", 0), ("b", 0), ("c", 1)):
+        tree.assign(key, corner[place], 0)
+    assert tree.assign("a", corner[1], 0) == tree.finest.find("c")
+    assert tree.counts() == [2, 2]
+    assert tree.assign("b", corner[2], 0) == 2  # the cluster it was alone in is no more, nor what was above it
+    assert tree.counts() == [2, 2]
+    assert tree.paths(np.array([1, 2])).tolist() == [[1, 1], [2, 2]]
+
+
+def test_a_split_stays_under_its_parent() -> None:
+    tree = Hierarchy([0.8, -1.0])
+    first = tree.assign("a", np.array([1, 0], np.float32), 0)
+    for key in "bcd":
+        tree.assign(key, np.array([0.8, 0.6], np.float32), 0)
+    tree._levels[1]._threshold = 2.0  # whatever opens now opens a parent of its own
+    new = tree.split(first, tree.finest.members(first)[0][1:], 0)
+    assert tree.path(new)[0] == tree.path(first)[0]
+    assert tree.counts() == [1, 2]
 
 
 def test_resume_is_exact() -> None:

@@ -73,6 +73,98 @@ def test_an_advantage_moves_one_to_one_with_its_own_reward(kind: str) -> None:
     assert two > one
 
 
+FAMILIES = np.random.default_rng(5).normal(size=(6, 8)).astype(np.float32)
+
+
+def familiar(rng: np.random.Generator, pool: int = 60, rates: Any = None) -> list[Rollout]:
+    """Pairs of rollouts of 16 recurring prompts, with embeddings of 6 families; `rates`: by family."""
+    out = []
+    for number in rng.permutation(pool)[:16].tolist():
+        family = number % len(FAMILIES)
+        own = np.random.default_rng(number)
+        near = FAMILIES[family] + 0.1 * own.normal(size=8).astype(np.float32)
+        rate = own.random() if rates is None else rates[family]
+        prompt = Prompt(id=str(number), task="t", domain="d", text="?", token_ids=(1,) * (number + 1), embedding=near)
+        out += [Rollout(prompt=prompt, completion=SAID, reward=float(rng.random() < rate)) for _ in range(2)]
+    return out
+
+
+def after(updates: int, rates: Any = None, **sections: Any) -> tuple[Comparison, list[float]]:
+    """A comparison after so many updates of `familiar` prompts, and the advantages of the last one."""
+    made, rng = comparison(**sections), np.random.default_rng(1)
+    for _ in range(updates):
+        rollouts = familiar(rng, rates=rates)
+        made.estimate(rollouts, made.group(rollouts))
+    return made, [r.advantage for r in rollouts]
+
+
+def test_transfer_that_is_off_changes_nothing() -> None:
+    """Not even what the past says of a prompt."""
+    with_transfer, with_history, without = (
+        after(25, advantage=advantage)[1] for advantage in ({"transfer": "kernel"}, {}, {"history": 0})
+    )
+    assert with_transfer == with_history
+    assert with_history != without
+
+
+def test_transfer_that_is_on_pays_and_keeps_the_past_of_the_batchs_prompts() -> None:
+    rates = [0.05, 0.95, 0.1, 0.9, 0.2, 0.8]
+    made, _ = after(40, rates, advantage={"transfer": "kernel"})
+    assert made.report()["baseline/error/kernel"] < 0.9 * made.report()["baseline/error/global"]
+    assert made._transfer.read(made._memory.variance.estimates())[1] > 0
+    rollouts = familiar(np.random.default_rng(2))
+    groups = made.group(rollouts)
+    evidence = made._memory.evidence([r.prompt.id for r in rollouts], groups.levels)
+    known = made._known([], groups, evidence, evidence)
+    kept = known["evidence"].history[2][:, -1]
+    assert set(kept) == set(groups.prompt)
+    assert len(kept) < len(made._memory.history)
+    np.testing.assert_array_equal(known["features"][len(rollouts) :], [_embedding(rollouts, i) for i in kept])
+
+
+def _embedding(rollouts: list[Rollout], prompt: int) -> Any:
+    return next(r.prompt.embedding for r in rollouts if r.path[-1] == prompt)
+
+
+@pytest.mark.parametrize("level", ["learned", "flat", "prompt"])
+def test_transfer_does_not_bring_back_levels_that_are_not_in_use(level: str) -> None:
+    made, _ = after(10, grouping={"kind": "clusters"}, advantage={"transfer": "kernel"})
+    made._transfer.read = lambda variances: (np.full(5, 0.1), 0.1)  # type: ignore[method-assign]
+    made._grouping._fallback.level = level  # type: ignore[assignment]
+    rollouts = familiar(np.random.default_rng(3))
+    groups = made.group(rollouts)
+    evidence = made._memory.evidence([r.prompt.id for r in rollouts], groups.levels)
+    known = made._known([], groups, evidence, evidence)
+    assert (known["kernel_variance"] > 0) == (level != "prompt")
+    if level != "prompt":
+        assert (known["evidence"].variances[1:3] > 0).all() == (level == "learned")
+
+
+@pytest.mark.parametrize("kind", ["task", "clusters", "first_match"])
+def test_this_updates_rewards_never_decide_its_groups(kind: str) -> None:
+    """Not though groups go by rewards, and not though the rollouts have theirs when they are grouped."""
+    weights = {} if kind == "task" else {"weights": {"semantic": 0.5, "reward": 0.5}}
+    grouping = {"kind": kind, **weights, **({} if kind == "task" else {"thresholds": [0.9]})}
+    levels = []
+    for flipped in (False, True):
+        made, _ = after(20, [0.1, 0.9, 0.1, 0.9, 0.1, 0.9], grouping=grouping)
+        rollouts = familiar(np.random.default_rng(4))
+        for rollout in rollouts:
+            rollout.reward = 1 - rollout.reward if flipped else rollout.reward
+        levels.append(made.group(rollouts).levels)
+    np.testing.assert_array_equal(*levels)
+
+
+def test_what_makes_a_prompt_complex_is_known_of_the_past_alone() -> None:
+    made = comparison(grouping={"kind": "clusters"})
+    rollouts = familiar(np.random.default_rng(0))
+    assert np.isnan(made._describe(rollouts).complexity[:, 1:]).all()  # completions' length, and difficulty
+    made.estimate(rollouts, made.group(rollouts))
+    described = made._describe(rollouts)
+    np.testing.assert_allclose(described.complexity[:, 1], np.log(2))
+    assert np.isfinite(described.reward).all()
+
+
 def test_a_rollout_knows_its_path() -> None:
     made = comparison()
     rollouts = batch(np.random.default_rng(1))

@@ -201,9 +201,9 @@ GROUPS = (
         format="share",
     ),
     Plot(
-        "Likeness within clusters",
+        "Likeness within groups",
         "intraclass correlation",
-        "Share of the prompts' differences that lies between clusters. At 0 they group nothing that matters.",
+        "Share of the prompts' differences that lies between groups. At 0 they group nothing that matters.",
         {"groups/icc": "correlation"},
     ),
     Plot(
