@@ -78,11 +78,11 @@ def explain(errors: Sequence[ErrorDetails], known: Sequence[str], path: Path | N
     ).lstrip(".")
     if error["type"] == "extra_forbidden":
         return f"unknown key {place}{f' in {path}' if _holds(written, error['loc']) else ''}{_instead(place, known)}"
-    value = error["input"]
+    value, as_yaml = error["input"], {"None": "null", "True": "true", "False": "false"}
     facts = {
         "place": place,
         "value": value,
-        "given": "null" if value is None else shorten(repr(value), 60, placeholder=" ..."),
+        "given": shorten(as_yaml.get(repr(value), repr(value)), 60, placeholder=" ..."),
         "message": error["msg"][:1].lower() + error["msg"][1:],
     }
     sentence = _SENTENCES.get(error["type"], "{place}: {given}: {message}")

@@ -59,10 +59,11 @@ def rollouts_ratio(mine: Sequence[Curve], others: Sequence[Curve], draws: int = 
     curve of the seeds, since the first crossing of each noisy curve comes too early. 0: never reached.
     """
     rollouts = points(mine[0])[0]
-    rates, targets = np.array([points(curve)[1] for curve in mine]), np.array([final(curve) for curve in others])
+    rates, theirs = (np.array([points(curve)[1] for curve in curves]) for curves in (mine, others))
     picked = np.random.default_rng(seed).integers(len(mine), size=(draws, len(mine)))
-    ratios = [_ratio(rollouts, rates.mean(0), targets.mean())]
-    ratios += [_ratio(rollouts, rates[seeds].mean(0), targets[seeds].mean()) for seeds in picked]
+    ratios = [
+        _ratio(rollouts, rates[seeds].mean(0), theirs[seeds].mean(0)[-1]) for seeds in (np.arange(len(mine)), *picked)
+    ]
     return [ratios[0], *np.quantile(ratios[1:], [0.025, 0.975]).tolist()]
 
 
@@ -79,11 +80,11 @@ def iqm(values: Floats) -> float:
 def interval(values: Floats, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """95 % percentile bootstrap, over seeds, of the `iqm` of values [S] or [S, tasks].
 
-    Each task is a stratum: its seeds are drawn by themselves, as in that paper.
+    A seed is drawn with all its tasks: one training learns them all. In that paper each task has runs of its own.
     """
     table = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-    seeds = np.random.default_rng(seed).integers(len(table), size=(draws, *table.shape))
-    found = _middle_half(table[seeds, np.arange(table.shape[1])].reshape(draws, -1))
+    seeds = np.random.default_rng(seed).integers(len(table), size=(draws, len(table)))
+    found = _middle_half(table[seeds].reshape(draws, -1))
     low, high = np.quantile(found, [0.025, 0.975])
     return float(low), float(high)
 

@@ -55,7 +55,7 @@ class DataConfig(Section):
         try:
             if pattern is not None and not re.compile(pattern).groups:
                 raise ValueError("it needs a group, as in `#### (.+)`")
-        except (re.error, ValueError) as error:
+        except (re.error, ValueError, OverflowError) as error:
             raise ValueError(f"data.answer_pattern: {pattern!r} finds no answer: {error}") from None
         return pattern
 

@@ -45,6 +45,13 @@ class Recipe(Section):
     log: LogConfig = LogConfig()
 
     @model_validator(mode="after")
+    def _names_differ(self) -> Recipe:
+        names = [task.name for task in self.tasks]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"tasks: two are named {twice[0]!r}; each needs a name of its own")
+        return self
+
+    @model_validator(mode="after")
     def _sizes_divide(self) -> Recipe:
         n, g, m = self.rollout.batch_size, self.rollout.group_size, self.update.minibatches
         if self.rollout.zero_variance != "keep" and self.advantage.kind not in WITHIN_PROMPT:

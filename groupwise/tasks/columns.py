@@ -46,21 +46,22 @@ def make_prompt(record: Any, task: str, config: DataConfig) -> Prompt:
     if not isinstance(record, Mapping):
         raise ValueError(f"is {_kind(record)}, not a mapping of columns to values")
     text, messages = _said(record, config.prompt)
-    try:
-        identity = prompt_id(task, text if _one_turn(messages) else json.dumps(messages, ensure_ascii=False))
-    except UnicodeEncodeError:
-        raise ValueError("its prompt is not text that can be written as UTF-8") from None
+    identity = prompt_id(
+        task, _utf8(text if _one_turn(messages) else json.dumps(messages, ensure_ascii=False), "prompt")
+    )
     if config.system is not None and not any(message["role"] == "system" for message in messages):
         turns = messages or ({"role": "user", "content": text},)
         messages = ({"role": "system", "content": config.system}, *turns)
     return Prompt(
         id=identity,
         task=task,
-        domain=task if config.domain is None else _as_text(_column(record, config.domain), config.domain),
+        domain=task
+        if config.domain is None
+        else _utf8(_as_text(_column(record, config.domain), config.domain), "domain"),
         text=text,
         messages=messages,
         chat=config.chat,
-        answer=_answer(record, config),
+        answer=None if (answer := _answer(record, config)) is None else _utf8(answer, "answer"),
         metadata={str(key): _plain(value) for key, value in record.items() if key != config.prompt},
     )
 
@@ -100,7 +101,7 @@ def _message(message: Any, column: str) -> Mapping[str, str]:
     for key in ("role", "content"):
         if not isinstance(message, Mapping) or not isinstance(message.get(key), str):
             raise ValueError(f"`{column}` has a message without `{key}` as text; each is {{role: TEXT, content: TEXT}}")
-    return {key: value for key, value in message.items() if value is not None}
+    return {str(key): _plain(value) for key, value in message.items() if value is not None}
 
 
 def _one_turn(messages: Sequence[Mapping[str, str]]) -> bool:
@@ -115,7 +116,7 @@ def _answer(record: Mapping[str, Any], config: DataConfig) -> str | None:
         return None
     text = _as_text(value, name)
     if config.answer_pattern is None:
-        return text
+        return text if text.strip() else None  # a CSV's empty cell: silence is not the answer
     matches = list(re.finditer(config.answer_pattern, text))
     if not matches or matches[-1][1] is None:
         raise ValueError(f"`{name}` has nothing that answer_pattern {config.answer_pattern!r} finds: {text[-60:]!r}")
@@ -136,7 +137,19 @@ def _as_text(value: Any, column: str) -> str:
         return value
     if value is None:
         raise ValueError(f"`{column}` is null")
-    return json.dumps(_plain(value), ensure_ascii=False)
+    plain = _plain(value)
+    if isinstance(plain, float) and plain.is_integer() and abs(plain) < 2**53:
+        plain = int(plain)  # a table's column of whole numbers holds floats once one of them is missing
+    return json.dumps(plain, ensure_ascii=False)
+
+
+def _utf8(text: str, what: str) -> str:
+    """The text, which can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"its {what} is not text that can be written as UTF-8") from None
+    return text
 
 
 def _kind(value: Any) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
@@ -20,6 +21,27 @@ from groupwise.tasks.hold_out import is_held_out, prompt_id
 from groupwise.tasks.rewards import answer_of
 from groupwise.types import Prompt, UserError
 
+# Families whose scorers evaluate answers, by Python or by sympy, which comes to the same.
+EVALUATED = frozenset(
+    {
+        "binary_matrix",
+        "countdown",
+        "intermediate_integration",
+        "n_queens",
+        "polynomial_multiplication",
+        "puzzle24",
+        "simple_integration",
+        "spiral_matrix",
+        "string_insertion",
+    }
+)
+_FUNCTIONS = "sin|cos|tan|sec|csc|cot|a?sinh|a?cosh|a?tanh|asin|acos|atan|exp|log|ln|sqrt|Abs|abs|Integral"
+_CODE = re.compile(
+    rf"""__ | := | \b(?:lambda|for|if)\b
+    | \b(?!(?:{_FUNCTIONS})\s*\()[^\W\d]\w*\s*[\[(]     # a call or a subscript of anything but these functions
+    | \b[^\W\d]\w*\s*\. | [\])}}'"]\s*[.\[(]          # an attribute, or what an expression gives called""",
+    re.VERBOSE,
+)
 _CHUNK = 256  # items of one data set of a stream
 _PATIENCE = 20_000  # draws without one new question after which a stream counts as exhausted
 
@@ -34,6 +56,8 @@ class GymTask:
         self.name = name
         self.family = family
         self._params = dict(params)
+        parts = [part.get("name") for part in params.get("datasets", ()) if isinstance(part, Mapping)]
+        self._evaluates = not EVALUATED.isdisjoint([family, *parts])
         self._scorer = self.chunk(0, 0)
         self.domain = str(self._scorer.category)
 
@@ -49,10 +73,11 @@ class GymTask:
     def score(self, prompt: Prompt, completion: str) -> float:
         """The family's own score in [0, 1] of the text inside the completion's <answer> tags; 0 where there is none.
 
-        Some families' scorers raise where an answer is not of the form they expect: that is a wrong answer.
+        Some families' scorers raise where an answer is not of the form they expect: that is a wrong answer. Those that
+        would evaluate it as Python are not shown one that does more than arithmetic and lists: that is wrong too.
         """
         answer = answer_of(completion)
-        if not answer:
+        if not answer or (self._evaluates and _is_code(answer)):
             return 0.0
         entry = {"question": prompt.text, "answer": prompt.answer, "metadata": dict(prompt.metadata)}
         try:
@@ -105,6 +130,12 @@ class GymStream:
         self.cursor += 1
         entry: dict[str, Any] = self._chunk[item]
         return entry
+
+
+def _is_code(answer: str) -> bool:
+    """Whether evaluating the answer could do more than arithmetic and lists of words."""
+    quotes = "'" in answer or '"' in answer  # a function of sympy's evaluates a text again
+    return bool(_CODE.search(answer)) or (quotes and "(" in answer)
 
 
 def complexity_of(difficulty: Any) -> float | None:

@@ -81,6 +81,9 @@ def test_the_same_question_is_the_same_prompt_however_it_is_put() -> None:
         ({"answer": None}, {}, None),
         ({"answer": 4, "right": 5}, {"answer": "right"}, "5"),
         ({"answer": 2.5}, {}, "2.5"),
+        ({"answer": np.float64(4)}, {}, "4"),  # a column of whole numbers of which one is missing
+        ({"answer": 1e300}, {}, "1e+300"),
+        ({"answer": " "}, {}, None),  # an empty cell of a CSV
         ({"answer": True}, {}, "true"),
         ({"answer": ["a", "é"]}, {}, '["a", "é"]'),
         ({"answer": "2 #### 3\n#### 1,000 \n"}, {"answer_pattern": "#### (.+)"}, "1,000"),
@@ -91,6 +94,12 @@ def test_answers(record: dict[str, Any], keys: dict[str, Any], answer: str | Non
     prompt = made({"prompt": "p", **record}, **keys)
     assert prompt.answer == answer
     assert prompt.metadata == record
+
+
+def test_what_else_a_message_holds_becomes_plain() -> None:
+    said = {"role": "user", "content": "1+1?", "timestamp": dt.date(2026, 1, 2), "name": None}
+    (message,) = made({"prompt": [said]}).messages
+    assert message == {"role": "user", "content": "1+1?", "timestamp": "2026-01-02"}
 
 
 def test_domains() -> None:
@@ -120,6 +129,8 @@ def test_metadata_are_what_json_could_hold() -> None:
         ({"prompt": [{"role": "user", "content": None}]}, {}, "`prompt` has a message without `content` as text"),
         ({"prompt": [{"role": "system", "content": "x"}]}, {}, "`prompt` has no message of the user"),
         ({"prompt": "\ud800"}, {}, "its prompt is not text that can be written as UTF-8"),
+        ({"prompt": "p", "answer": "\ud83d"}, {}, "its answer is not text that can be written as UTF-8"),
+        ({"prompt": "p", "of": "\ud83d"}, {"domain": "of"}, "its domain is not text that can be written as UTF-8"),
         ({"prompt": "p"}, {"answer": "solution"}, "has no column `solution`"),
         ({"prompt": "p"}, {"answer_pattern": "(x)"}, "has no column `answer`"),
         (

@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groupwise.config import TaskConfig
-from groupwise.tasks.gym import GymTask, families
+from groupwise.tasks.gym import EVALUATED, GymTask, _is_code, families
 from groupwise.tasks.hold_out import is_held_out, prompt_id
 from groupwise.tasks.load import load_task
 from groupwise.types import Prompt, UserError
@@ -170,3 +171,31 @@ def test_a_composite_family_takes_the_plain_lists_of_a_recipe() -> None:
     both = [{"name": "gcd", "weight": 1, "config": {}}, {"name": "lcm", "weight": 1, "config": {}}]
     (prompt,) = prompts(task("composite", datasets=both), 0, 1)
     assert task("composite", datasets=both).score(prompt, f"<answer>{prompt.answer}</answer>") == 1
+
+
+@pytest.mark.parametrize("family", sorted(EVALUATED))
+def test_what_a_scorer_would_evaluate_is_no_code(family: str, tmp_path: Path) -> None:
+    """reasoning-gym gives some answers to eval, others to sympy, which evaluates too."""
+    made, some = tmp_path / "made", prompts(task(family), 0, 20)
+    assert not any(_is_code(prompt.answer) for prompt in some if prompt.answer)
+    hidden = "+".join(f"chr({ord(letter)})" for letter in f"open({str(made)!r}, 'w')")
+    for answer in (
+        f"open({str(made)!r}, 'w')",
+        f"__import__('os').system('touch {made}')",
+        f"[open({str(made)!r}, 'w')]",
+        f"sqrt('op' + 'en(' + {str(made)!r} + ', \"w\")')",
+        f"eval({hidden})",
+        "entry['answer'].split()",
+    ):
+        assert task(family).score(some[0], f"<answer>{answer}</answer>") == 0
+    assert not made.exists()
+    composite = task("composite", datasets=[{"name": family, "weight": 1, "config": {}}])
+    assert composite.score(prompts(composite, 0, 1)[0], f"<answer>open({str(made)!r}, 'w')</answer>") == 0
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    "answer", ["x**2*sin(x)/2 + C", "(3 + 4)*(5 - 2)", "[['A', 'B'], ['C', 'D']]", "-3.5*x + log(x)"]
+)
+def test_arithmetic_and_lists_are_no_code(answer: str) -> None:
+    assert not _is_code(answer)
