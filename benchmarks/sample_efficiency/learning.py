@@ -43,8 +43,8 @@ def run(arguments: Namespace) -> None:
         rates=tuple(arguments.rates),
         seeds=tuple(arguments.seeds) if arguments.seeds else None,
     )
-    began, slowest = time.monotonic(), 0.0  # seconds a step, start-up and evaluations included
-    done = scores()
+    began, done = time.monotonic(), scores()
+    slowest = max((result["seconds"] / result["steps"] for result in results()), default=0.0)  # a step, all included
     running: dict[Job, tuple[subprocess.Popen[bytes], float]] = {}
     failed: set[Job] = set()
     try:

@@ -34,15 +34,15 @@ def main(description: str | None) -> None:
         report(arguments.seeds, steps, rivals)
         return
     python = trl_python()
-    began, slowest = time.monotonic(), 0.0  # seconds a step, start-up and evaluations included
-    scores = {name: score(result["points"][-1]) for name, result in results().items()}
+    began, done = time.monotonic(), results()
+    slowest = max((result["took"] / result["steps"] for result in done.values()), default=0.0)  # seconds a step
+    scores = {name: score(result["points"][-1]) for name, result in done.items()}
     while job := next_job(scores, arguments.seeds, steps, rivals):
         if time.monotonic() - began + SLACK * slowest * job.steps > 60 * arguments.budget_minutes:
             print(f"the time is up; next would be {job.name}")
             return
-        since = time.monotonic()
-        points = do(job, python, arguments.eval_every, arguments.eval_prompts)["points"]
-        slowest = max(slowest, (time.monotonic() - since) / job.steps)
+        result = do(job, python, arguments.eval_every, arguments.eval_prompts)
+        slowest, points = max(slowest, result["took"] / job.steps), result["points"]
         scores[job.name] = score(points[-1])
         seconds = points[-1]["seconds"]
         print(f"{job.name}: {score(points[0]):.1%} -> {scores[job.name]:.1%} in {seconds:.0f} s", file=sys.stderr)

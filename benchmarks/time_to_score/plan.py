@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 RATES = (4e-5, 8e-5, 1.6e-4, 3.2e-4)
-GROUPS = (8, 4)  # TRL's default; the demo's. The second is tried with the best rate of the first.
+GROUPS = (8, 4, 2)  # TRL's default to the demo's; each is tried with the best of what was tried before
 TUNING_SEEDS = (100, 101)
-SEEDS = tuple(range(5))
+SEEDS = tuple(range(200, 206))  # neither TRL nor the demo was tuned on these
 
 
 class Setting(NamedTuple):
@@ -64,7 +64,7 @@ def _wanted(scores: Mapping[str, float], seeds: Sequence[int], steps: int, rival
 def _tune(scores: Mapping[str, float], steps: int, minibatches: int) -> tuple[Setting | None, list[Job]]:
     """The best setting, once it is known, and the jobs that tell so far.
 
-    All rates on the first seed, the better half of them on the second, then the best with the other group size.
+    All rates on the first seed, the better half of them on the second, then the best with the other group sizes.
     """
     first, second = TUNING_SEEDS
     tried = [Setting(rate, GROUPS[0], minibatches) for rate in RATES]

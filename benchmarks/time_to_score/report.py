@@ -15,6 +15,7 @@ from time_to_score.analysis import compare, interval, score
 from time_to_score.plan import TUNING_SEEDS, Job, best_setting
 from time_to_score.training import RESULTS, results
 
+SAME = ("machine", "eval_prompts", "eval_every")  # of both sides of a seed
 HEADER = ("seed", "start", "TRL's end", "our end", "TRL, s", "ours, s", "TRL / ours", "others' share")
 
 
@@ -35,14 +36,24 @@ def analyse(found: Mapping[str, Any], seeds: Sequence[int], steps: int, minibatc
     setting = best_setting(scores, steps, minibatches)
     if setting is None:
         raise SystemExit("TRL's learning rate is not tuned yet; run benchmarks/time_to_score.py")
-    pairs = []
+    pairs: list[dict[str, Any]] = []
+    machines = []
     for seed in seeds:
         trl, ours = (found.get(Job(seed, steps, side).name) for side in (setting, None))
-        if trl and ours:
-            foreign = max(trl["foreign"], ours["foreign"])
-            pairs.append({"seed": seed, **compare(trl["points"], ours["points"]), "foreign": foreign})
-    if not pairs:
-        raise SystemExit("no seed has been trained by both sides yet; run benchmarks/time_to_score.py")
+        if not (trl and ours):
+            continue
+        if apart := [key for key in SAME if trl[key] != ours[key]]:
+            raise SystemExit(f"seed {seed}: the sides differ in {apart[0]}; remove its results and run it again")
+        try:
+            both = compare(trl["points"], ours["points"])
+        except ValueError as error:
+            raise SystemExit(f"seed {seed}: {error}") from None
+        pairs.append({"seed": seed, **both, "foreign": max(trl["foreign"], ours["foreign"])})
+        machines.append(ours["machine"])
+    if len(pairs) < 2:
+        raise SystemExit("fewer than two seeds have been trained by both sides; run benchmarks/time_to_score.py")
+    if any(machine != machines[0] for machine in machines):
+        raise SystemExit("the seeds were trained on different machines; a ratio of seconds needs one")
     tuned = [r for r in found.values() if (r.get("minibatches"), r["steps"]) == (minibatches, steps)]
     ratio, low, high = interval([pair["ratio"] for pair in pairs])
     return {
@@ -56,7 +67,7 @@ def analyse(found: Mapping[str, Any], seeds: Sequence[int], steps: int, minibatc
             if r["seed"] in TUNING_SEEDS
         ],
         "pairs": pairs,
-        "machine": next(iter(found.values()))["machine"],
+        "machine": machines[0],
     }
 
 
@@ -64,15 +75,19 @@ def as_text(found: Mapping[str, Any]) -> str:
     pairs, steps = found["pairs"], found["minibatches"]
     low, high = found["interval"]
     title = f"### TRL with {steps} optimizer step{'s' if steps > 1 else ''} on each batch of rollouts"
+    missed = sum(not pair["reached"] for pair in pairs)
+    faster = (
+        f"On {missed} of {len(pairs)} seeds ours did not get to TRL's score (its whole training is shown, marked >), "
+        "so there is no ratio"
+        if missed
+        else f"**{found['ratio']:.2f}** times as fast to TRL's score (95 % interval {low:.2f} to {high:.2f}, geometric "
+        f"mean over {len(pairs)} seeds)"
+    )
     summary = (
-        f"**{found['ratio']:.2f}** times as fast to TRL's score (95 % interval {low:.2f} to {high:.2f}, geometric mean "
-        f"over {len(pairs)} seeds); {found['update_ratio']:.2f} times as fast a rollout. TRL's tuned learning rate is "
+        f"{faster}; {found['update_ratio']:.2f} times as fast a rollout. TRL's tuned learning rate is "
         f"{found['rate']:g}, with {found['group']} completions a prompt. Machine: {describe(found['machine'])}."
     )
     lines = [title, pages.table(HEADER, map(row, pairs)), summary]
-    missed = sum(not pair["reached"] for pair in pairs)
-    if missed:
-        lines.append(f"On {missed} of the seeds ours did not get there; its whole training counts, marked >.")
     if any(pair["foreign"] >= QUIET for pair in pairs):
         lines.append(f"Other processes used {QUIET:.0%} of the machine or more during some of these runs.")
     return "\n\n".join(lines)

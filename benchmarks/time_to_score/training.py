@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def do(job: Job, python: str, every: int, prompts: int) -> dict[str, Any]:
 
     shutil.rmtree(RUNS / job.name, ignore_errors=True)
     (RUNS / job.name).mkdir(parents=True)
-    every = job.steps if job.tunes else every
+    every, began = job.steps if job.tunes else every, time.monotonic()
     points, foreign = of_trl(job, python, every, prompts) if job.setting else of_ours(job, every, prompts)
     result = {
         "side": "trl" if job.setting else "ours",
@@ -47,6 +48,8 @@ def do(job: Job, python: str, every: int, prompts: int) -> dict[str, Any]:
         "points": points,
         "foreign": foreign,  # share of the machine that others used meanwhile
         "eval_prompts": prompts,
+        "eval_every": every,
+        "took": time.monotonic() - began,  # seconds, start-up and evaluations included
         "machine": machine(),
     }
     write_json(RAW / f"{job.name}.json", result)

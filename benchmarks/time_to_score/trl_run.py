@@ -2,9 +2,10 @@
 
 Its one argument is a JSON object with folder, rate, group, minibatches, seed, steps and every.
 
-Prompts, in the same order, and scores are those of groupwise's tasks, and so are warm-up and schedule. Every few
-batches of rollouts the weights are kept, in float32, in `step-N/`, N counting batches; at the end `seconds.json` says
-how long the training had taken by then, without the keeping.
+Prompts, in the same order, and scores are those of groupwise's tasks; the optimizer's settings, the clip and the
+learning rate's warm-up and schedule are those of its recipe. Every few batches of rollouts the weights are kept, in
+float32, in `step-N/`, N counting batches; at the end `seconds.json` says how long the training had taken by then,
+without the keeping.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from sample_efficiency.places import DEMO
 from trl import GRPOTrainer
 
 from groupwise.config import Recipe
+from groupwise.learner.optimizer import learning_rate
 from groupwise.learner.policy import compute_dtype, pick_device, resolve_model, set_threads
+from groupwise.loss import DEFAULT_CLIP
 from groupwise.recipes import load_recipe
 from groupwise.tasks.load import load_task
 from groupwise.tasks.mixture import Mixture
@@ -52,6 +56,16 @@ class Keeper(transformers.TrainerCallback):
             for saved in (model, self.tokenizer):
                 saved.save_pretrained(self.folder / f"step-{batch}")
         self.began = time.perf_counter()
+
+
+class Scheduled(GRPOTrainer):
+    """With a learning rate that is the optimizer's times `factor` of the number of steps before."""
+
+    factor: Callable[[int], float]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.factor)
+        return self.lr_scheduler
 
 
 def main() -> None:
@@ -85,20 +99,26 @@ def main() -> None:
         dtype=dtype,
         device=device.type,
         learning_rate=order["rate"],
-        lr_scheduler_type=update.schedule,
-        warmup_steps=update.warmup * minibatches,
+        adam_beta1=update.betas[0],
+        adam_beta2=update.betas[1],
+        weight_decay=update.weight_decay,
+        epsilon=DEFAULT_CLIP[recipe.loss.kind][0],
+        epsilon_high=DEFAULT_CLIP[recipe.loss.kind][1],
         max_steps=order["steps"] * minibatches,
         seed=order["seed"],
     )
     rows = [{"prompt": [{"role": "user", "content": p.text}], "number": n} for n, p in enumerate(drawn)]
-    GRPOTrainer(
+    trainer = Scheduled(
         model=resolve_model(recipe.model),
         reward_funcs=accuracy,
         args=config,
         train_dataset=datasets.Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[keeper],
-    ).train()
+    )
+    rates = update.model_copy(update={"learning_rate": 1.0})
+    trainer.factor = lambda step: learning_rate(rates, step // minibatches, order["steps"])
+    trainer.train()
     (folder / "seconds.json").write_text(json.dumps(keeper.seconds))
 
 

@@ -29,7 +29,7 @@ RIVALS = (1, 4)
 
 
 def made_up(job: Job) -> float:
-    """Scores whose best rate is the third, and whose best group is the second."""
+    """Scores whose best rate is the third, and whose best group is the last."""
     if job.setting is None:
         return 0.9
     return 0.5 - abs(RATES.index(job.setting.rate) - 2) / 10 + 0.05 * GROUPS.index(job.setting.group)
@@ -42,17 +42,17 @@ def all_jobs(seeds: tuple[int, ...], steps: int = 60, rivals: tuple[int, ...] = 
         scores[job.name] = made_up(job)
         jobs.append(job)
     for minibatches in rivals:
-        assert best_setting(scores, steps, minibatches) == (RATES[2], GROUPS[1], minibatches)
+        assert best_setting(scores, steps, minibatches) == (RATES[2], GROUPS[-1], minibatches)
     return jobs
 
 
-def test_the_better_half_of_the_rates_gets_a_second_seed_and_the_best_the_other_group_size() -> None:
+def test_the_better_half_of_the_rates_gets_a_second_seed_and_the_best_the_other_group_sizes() -> None:
     tuning = [(job.setting, job.seed) for job in all_jobs((0,)) if job.tunes]
     first, second = TUNING_SEEDS
     assert tuning[:4] == [((rate, GROUPS[0], 1), first) for rate in RATES]
     assert {rate for (rate, _, _), _ in tuning[4:6]} >= {RATES[2]}
     assert {seed for _, seed in tuning[4:6]} == {second}
-    assert tuning[6:] == [((RATES[2], GROUPS[1], 1), seed) for seed in TUNING_SEEDS]
+    assert tuning[6:] == [((RATES[2], group, 1), seed) for group in GROUPS[1:] for seed in TUNING_SEEDS]
 
 
 def test_the_sides_take_turns_in_beginning() -> None:
@@ -106,10 +106,17 @@ def test_a_target_that_is_never_reached_counts_the_whole_training() -> None:
     assert found["ours_seconds"] == 20.0 and found["ratio"] == pytest.approx(0.5)
 
 
-def test_the_mean_is_geometric_and_inside_its_interval() -> None:
+def test_there_is_no_race_to_a_score_that_was_there_at_the_start() -> None:
+    with pytest.raises(ValueError, match="no score to race to"):
+        compare(curve(0.45, 0.4), curve(0.45, 0.5))
+
+
+def test_the_mean_is_geometric_and_its_interval_covers_the_truth() -> None:
     mean, low, high = interval([2.0, 8.0, 4.0])
     assert mean == pytest.approx(4.0)
-    assert 2.0 <= low < mean < high <= 8.0
+    assert low * high == pytest.approx(mean**2)
+    samples = np.exp(np.random.default_rng(0).normal(size=(1000, 5)))
+    assert np.mean([low <= 1 <= high for _, low, high in map(interval, samples)]) == pytest.approx(0.95, abs=0.02)
     assert interval([3.0] * 5) == pytest.approx((3.0, 3.0, 3.0))
     assert interval([0.5, 0.125, 0.25])[0] == pytest.approx(1 / mean)
 
@@ -128,36 +135,45 @@ def results_of(seeds: tuple[int, ...], ours: list[dict[str, Any]], foreign: floa
     found = {}
     for job in all_jobs(seeds):
         points = curve(0.2, made_up(job)) if job.setting else ours
-        known = {"side": "trl" if job.setting else "ours", "seed": job.seed, "steps": job.steps}
+        known: dict[str, Any] = {"side": "trl" if job.setting else "ours", "seed": job.seed, "steps": job.steps}
+        known |= {"eval_prompts": 100, "eval_every": 3}
         known |= job.setting._asdict() if job.setting else {}
         found[job.name] = {**known, "points": points, "foreign": foreign, "machine": machine}
     return found
 
 
 def test_the_report_takes_the_pairs_that_are_whole() -> None:
-    found = results_of((0, 1, 2), curve(0.2, 0.55, seconds=5.0))
+    found = results_of((0, 1, 2), curve(0.2, 0.6, seconds=5.0))
     del found["ours-1-60"]
     analysed = analyse(found, (0, 1, 2, 3), 60, 1)
     assert [pair["seed"] for pair in analysed["pairs"]] == [0, 2]
-    assert (analysed["rate"], analysed["group"], analysed["minibatches"]) == (RATES[2], GROUPS[1], 1)
+    assert (analysed["rate"], analysed["group"], analysed["minibatches"]) == (RATES[2], GROUPS[-1], 1)
     assert analysed["ratio"] == pytest.approx(2.0)
-    assert len(analysed["tuning"]) == 8
+    assert len(analysed["tuning"]) == 10
     text = as_text(analysed)
     assert ("**2.00** times" in text and "over 2 seeds" in text and "1.6e" in text) or "0.00016" in text
-    assert "did not get there" not in text and "Other processes" not in text
+    assert "did not get to" not in text and "Other processes" not in text
 
 
 def test_the_report_says_what_is_weak() -> None:
-    text = as_text(analyse(results_of((0,), curve(0.2, 0.3), foreign=0.5), (0,), 60, 1))
-    assert "On 1 of the seeds ours did not get there" in text
+    text = as_text(analyse(results_of((0, 1), curve(0.2, 0.3), foreign=0.5), (0, 1), 60, 1))
+    assert "On 2 of 2 seeds ours did not get to TRL's score" in text and "times as fast to" not in text
     assert "| > 10 | < " in text and "Other processes" in text
 
 
 def test_there_is_no_report_before_there_is_a_pair() -> None:
     with pytest.raises(SystemExit, match="not tuned"):
         analyse({}, (0,), 60, 1)
-    with pytest.raises(SystemExit, match="no seed"):
-        analyse(results_of((0,), curve(0.2, 0.3)), (7,), 60, 1)
+    with pytest.raises(SystemExit, match="fewer than two seeds"):
+        analyse(results_of((0,), curve(0.2, 0.3)), (0, 7), 60, 1)
+
+
+@pytest.mark.parametrize(("key", "value"), [("eval_prompts", 300), ("machine", {"cpu": "another"})])
+def test_only_what_is_alike_is_compared(key: str, value: Any) -> None:
+    found = results_of((0, 1), curve(0.2, 0.6))
+    found["ours-1-60"][key] = value
+    with pytest.raises(SystemExit, match=f"seed 1: the sides differ in {key}"):
+        analyse(found, (0, 1), 60, 1)
 
 
 def test_a_score_is_the_mean_of_the_tasks() -> None:
