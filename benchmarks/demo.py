@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from sample_efficiency.places import write_json
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "demo.json"
 KEPT = (
@@ -48,8 +50,7 @@ def main() -> None:
     for seed in parser.parse_args().seeds:
         if seed not in [result["seed"] for result in done]:
             done.append(run(seed))
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps({"runs": done}, indent=1) + "\n")
+            write_json(RESULTS, {"runs": done})
     for result in done:
         before, after, gain = (result[key]["pass@1"] for key in ("before", "after", "gain"))
         low, high = result["gain"]["interval"]

@@ -1,4 +1,7 @@
-"""What pairs of steps say. A pair: {"trl": step, "ours": step, "first": "trl" or "ours", "quiet": bool}."""
+"""What pairs of steps say.
+
+A pair: {"trl": step, "ours": step, "first": "trl" or "ours", "quiet": bool, "gflops": what the machine gave before it}.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,28 @@ from typing import Any
 
 SIDES = ("trl", "ours")
 QUIET = 0.05  # of the machine: a step during which others used more says little
+FULL = 0.9  # of the best matrix rate seen: below it the host has slowed the machine down without taking time from it
 WANTED = 8  # quiet pairs
 TOKENS_APART = 0.03  # with natural stops lengths are drawn; the medians may differ by this share
 
 Pair = Mapping[str, Any]
 
 
-def make_pair(steps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """steps: by side, in the order in which they were made."""
+def make_pair(steps: Mapping[str, Mapping[str, Any]], gflops: float = 0.0) -> dict[str, Any]:
+    """steps: by side, in the order in which they were made. gflops 0: not measured."""
     quiet = all(step["foreign"] < QUIET for step in steps.values())
-    return {**steps, "first": next(iter(steps)), "quiet": quiet}
+    return {**steps, "first": next(iter(steps)), "quiet": quiet, "gflops": gflops}
+
+
+def quiet_ones(pairs: Sequence[Pair]) -> list[Pair]:
+    """Those during which nothing else ran, and the machine was as fast as it can be."""
+    best = max((pair["gflops"] for pair in pairs), default=0.0)
+    return [pair for pair in pairs if pair["quiet"] and pair["gflops"] >= FULL * best]
 
 
 def enough(pairs: Sequence[Pair], natural: bool, wanted: int) -> bool:
     """Whether the pairs, `wanted` of them at least, can be summed up: quiet ones, and the same work on both sides."""
-    quiet = sum(pair["quiet"] for pair in pairs)
-    return len(pairs) >= wanted and quiet >= min(wanted, WANTED) and tokens_agree(pairs, natural)
+    return len(pairs) >= wanted and len(quiet_ones(pairs)) >= min(wanted, WANTED) and tokens_agree(pairs, natural)
 
 
 def tokens_agree(pairs: Sequence[Pair], natural: bool) -> bool:
@@ -36,7 +45,8 @@ def tokens_agree(pairs: Sequence[Pair], natural: bool) -> bool:
 
 def summarise(pairs: Sequence[Pair], base_mib: Mapping[str, float]) -> dict[str, Any]:
     """Medians over the quiet pairs, or over all where none was; base_mib: memory of each side after its imports."""
-    counted = [pair for pair in pairs if pair["quiet"]] or pairs
+    quiet = quiet_ones(pairs)
+    counted = quiet or pairs
     ratios = [pair["trl"]["seconds"] / pair["ours"]["seconds"] for pair in counted]
     peaks = {side: max(pair[side]["peak_mib"] for pair in pairs) - base_mib[side] for side in SIDES}
     low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
@@ -48,7 +58,8 @@ def summarise(pairs: Sequence[Pair], base_mib: Mapping[str, float]) -> dict[str,
         **{f"{side}_mib": peaks[side] for side in SIDES},
         "tokens": {side: _median(pairs, side, "tokens") for side in SIDES},
         "grad_norm": {side: _median(pairs, side, "grad_norm") for side in SIDES},
-        "quiet_pairs": sum(pair["quiet"] for pair in pairs),
+        "gflops": float(median(pair["gflops"] for pair in counted)),
+        "quiet_pairs": len(quiet),
     }
 
 

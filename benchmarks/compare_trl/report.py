@@ -30,10 +30,13 @@ def as_text(found: list[dict[str, Any]]) -> str:
     found = sorted(found, key=lambda result: (order.index(result["work"]), result["dtype"] != "float32"))
     machines = dict.fromkeys(describe(result["machine"]) for result in found)
     lines = [pages.table(HEADER, map(row, found)), "Machine: " + "; ".join(machines) + "."]
-    tried = [result for result in found if result["micro_batches_tried"]]
+    tried = [result for result in found if result["trl_tried"]]
     if tried:
-        sizes = "; ".join(f"{result['work']} {result['micro_batch']}" for result in tried)
-        lines.append(f"The size of TRL's micro-batches was tried where it was not known; its fastest: {sizes}.")
+        best = "; ".join(
+            f"{result['work']} {result['micro_batch']}{', continuous batching' if result['continuous'] else ''}"
+            for result in tried
+        )
+        lines.append(f"Where TRL's best settings were not known they were tried; its fastest micro-batches: {best}.")
     return "\n\n".join(lines)
 
 
@@ -43,7 +46,7 @@ def row(result: Mapping[str, Any]) -> list[str]:
     same = tokens["trl"] == tokens["ours"]
     return [
         result["work"],
-        result["dtype"],
+        result["dtype"] if result["device"] == "cpu" else f"{result['dtype']}, GPU",
         f"{result['trl_seconds']:.2f}",
         f"{result['ours_seconds']:.2f}",
         f"**{result['time_ratio']:.2f}** ({low:.2f} to {high:.2f})",

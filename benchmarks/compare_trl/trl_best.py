@@ -1,7 +1,7 @@
 """TRL's configuration at its best on a CPU; imported in TRL's virtual environment only.
 
 Found by trying: micro-batches of 32 rollouts, gradient checkpointing off (TRL's default is on) and fused AdamW, bf16
-where the CPU has it. Continuous batching and torch.compile were slower there. On a GPU the same, plain generation.
+where the CPU has it. Continuous batching and torch.compile were slower there.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def best_config(
     dtype: str,
     device: str,
     minibatches: int = 1,
+    continuous: bool = False,
     **more: Any,
 ) -> GRPOConfig:
     """Each batch of `rollouts` makes `minibatches` optimizer steps. `more`: what the work fixes, e.g. max_steps.
@@ -42,6 +43,7 @@ def best_config(
         gradient_checkpointing=False,
         optim="adamw_torch_fused",
         max_grad_norm=1.0,
+        use_transformers_continuous_batching=continuous,
         shuffle_dataset=False,
         model_init_kwargs={"attn_implementation": "sdpa", "dtype": "float32"},
         logging_steps=10**6,

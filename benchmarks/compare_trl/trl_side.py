@@ -74,10 +74,11 @@ def main() -> None:
     work, folder = order.work, Path(order.folder)
     torch.set_num_threads(order.threads)
     config = best_config(
-        str(folder / f"trl-{order.micro_batch}"),
+        str(folder / f"trl-{order.micro_batch}-{order.continuous}"),
         rollouts=work.rollouts,
         group=work.group,
         micro_batch=order.micro_batch,
+        continuous=order.continuous,
         completion_tokens=work.completion_tokens,
         dtype=order.dtype,
         device=order.device,

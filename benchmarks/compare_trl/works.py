@@ -25,7 +25,9 @@ class Work:
     intermediate: int = 768
     natural: bool = False
     beta: float = 0.0
-    micro_batches: tuple[int, ...] = (32,)  # rollouts of a micro-batch of TRL's; of several its fastest is taken
+    # TRL's rollouts a micro-batch, and whether it generates by continuous batching; of several the fastest is taken
+    micro_batches: tuple[int, ...] = (32,)
+    continuous: tuple[bool, ...] = (False,)
 
     @property
     def rollouts(self) -> int:
@@ -41,7 +43,8 @@ class Order:
     dtype: str
     device: str
     threads: int
-    micro_batch: int = 0  # TRL's
+    micro_batch: int = 0  # TRL's, and the next one too
+    continuous: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,7 +52,7 @@ class Order:
 
 def read_order(values: dict[str, Any]) -> Order:
     """The order from `as_dict`, after a passage through JSON."""
-    work = {**values["work"], "micro_batches": tuple(values["work"]["micro_batches"])}
+    work = {**values["work"], **{key: tuple(values["work"][key]) for key in ("micro_batches", "continuous")}}
     return Order(**{**values, "work": Work(**work)})
 
 
@@ -71,5 +74,12 @@ WORKS: dict[str, Work] = {
         layers=2,
         micro_batches=(4, 8, 16),
     ),
-    "gpu-0.5b": Work(**QWEN_HALF_B, prompt_tokens=256, completion_tokens=512, layers=24, micro_batches=(8, 16, 32)),
+    "gpu-0.5b": Work(
+        **QWEN_HALF_B,
+        prompt_tokens=256,
+        completion_tokens=512,
+        layers=24,
+        micro_batches=(8, 16, 32),
+        continuous=(False, True),
+    ),
 }

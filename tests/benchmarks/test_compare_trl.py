@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from compare_trl import command, cpu, material, venv, worker
-from compare_trl.pairs import QUIET, SIDES, WANTED, enough, make_pair, summarise, tokens_agree
+from compare_trl.pairs import QUIET, SIDES, WANTED, enough, make_pair, quiet_ones, summarise, tokens_agree
 from compare_trl.report import HEADER, as_text
 from compare_trl.side import Side
 from compare_trl.works import WORKS, Order, Work, read_order
@@ -128,6 +128,13 @@ def test_a_pair_is_quiet_when_both_steps_were() -> None:
     assert make_pair({"ours": step(), "trl": step()})["first"] == "ours"
 
 
+def test_a_machine_that_is_slowed_down_is_not_quiet() -> None:
+    steps = {"trl": step(), "ours": step()}
+    pairs = [make_pair(steps, rate) for rate in (100.0, 50.0, 95.0)]
+    assert quiet_ones(pairs) == [pairs[0], pairs[2]]
+    assert summarise(pairs, dict.fromkeys(SIDES, 0.0))["quiet_pairs"] == 2
+
+
 def test_noise_does_not_reach_the_medians() -> None:
     quiet = [pair(step(3.0), step(1.0)), pair(step(4.0), step(2.0)), pair(step(2.0), step(1.0))]
     noisy = [pair(step(90.0, foreign=0.5), step(1.0))] * 5
@@ -210,7 +217,7 @@ def test_different_work_ends_it_at_once() -> None:
 def result(work: str = "size1", quiet: int = 8, dtype: str = "float32", **more: Any) -> dict[str, Any]:
     pairs = [pair(step(2.0), step())] * quiet + [pair(step(foreign=1.0), step())]
     machine = {"cpu": "a CPU", "cores": "2", "gpu": "none", "torch": "2.13"}
-    known = {"work": work, "dtype": dtype, "device": "cpu", "micro_batch": 32, "micro_batches_tried": {}}
+    known = {"work": work, "dtype": dtype, "device": "cpu", "micro_batch": 32, "continuous": False, "trl_tried": []}
     return {**known, **summarise(pairs, dict.fromkeys(SIDES, 0.0)), "pairs": pairs, "machine": machine, **more}
 
 
@@ -228,7 +235,7 @@ def test_the_table_has_every_result_in_the_order_of_the_works() -> None:
 
 
 def test_the_table_says_what_is_weak_and_what_was_tried() -> None:
-    text = as_text([result(quiet=2, micro_batches_tried={"16": 2.0, "32": 1.0})])
+    text = as_text([result(quiet=2, trl_tried=[{"micro_batch": 16, "seconds": 2.0}])])
     assert "2 of 3: too few" in text and "size1 32" in text
 
 
@@ -304,23 +311,25 @@ def test_the_lock_has_what_the_project_is_tested_with() -> None:
     assert {pin for pin in pins if pin.split("==")[0] in names} <= ours
 
 
-def test_the_fastest_size_of_micro_batches_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {4: 3.0, 8: 1.0, 16: 2.0}
+def test_trls_fastest_settings_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {(4, False): 3.0, (4, True): 2.5, (8, False): 2.0, (8, True): 1.0}
 
     class Timed(ExitStack):
         def __init__(self, order: Order) -> None:
             super().__init__()
-            self.size, self.count = order.micro_batch, 0
+            self.setting, self.count = (order.micro_batch, order.continuous), 0
 
         def step(self) -> dict[str, Any]:
             self.count += 1
-            return step(0.1 if self.count == 1 else seconds[self.size])  # the first is no measure
+            return step(0.1 if self.count == 1 else seconds[self.setting])  # the first is no measure
 
     monkeypatch.setattr(command, "open_side", lambda name, order, python: Timed(order))
-    order = Order(replace(TINY, micro_batches=tuple(seconds)), "", "float32", "cpu", 1)
-    assert command.with_micro_batch(order, "") == (replace(order, micro_batch=8), seconds)
+    order = Order(replace(TINY, micro_batches=(4, 8), continuous=(False, True)), "", "float32", "cpu", 1)
+    best, tried = command.at_its_best(order, "")
+    assert best == replace(order, micro_batch=8, continuous=True)
+    assert {(one["micro_batch"], one["continuous"]): one["seconds"] for one in tried} == seconds
     one = replace(order, work=replace(TINY, micro_batches=(32,)))
-    assert command.with_micro_batch(one, "") == (replace(one, micro_batch=32), {})
+    assert command.at_its_best(one, "") == (replace(one, micro_batch=32), [])
 
 
 def test_both_sides_do_the_same_work(tmp_path: Path) -> None:
