@@ -174,9 +174,9 @@ def test_of_five_rates_two_get_a_second_seed() -> None:
     assert next_jobs(plan, scores) == []
 
 
-def test_an_ablation_takes_the_rate_of_what_it_ablates() -> None:
+def test_an_ablation_takes_the_rate_of_the_default() -> None:
     plan = Plan(mixes=("demo",), arms=("clusters@2",), seeds=(0,))
-    assert {job.arm for job in next_jobs(plan, {})} == {"domain@2"}
+    assert {job.arm for job in next_jobs(plan, {})} == {"hierarchical@2"}
     assert [
         job.arm for job in next_jobs(Plan(mixes=("demo",), arms=("clusters@2",), rates=(1e-4,), seeds=(0,)), {})
     ] == ["clusters@2"]
@@ -186,7 +186,7 @@ def test_what_is_grouped_is_taken_apart_on_the_demos_tasks() -> None:
     arms = {mix: {job.arm for job in next_jobs(Plan(rates=(1e-4,)), {}) if job.mix == mix} for mix in MIXES}
     assert arms["demo"] == {name for name in ARMS if not name.endswith(" slow")}
     assert arms["demo"] - arms["scarce"] == {
-        "domain@1", "domain@4", "random groups@2", "task names@2", "no history@2", "kernel@2",
+        "domain@1", "domain@2", "domain@4", "random groups@2", "task names@2", "no history@2", "kernel@2",
     }  # fmt: skip
 
 
