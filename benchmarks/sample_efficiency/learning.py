@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -43,6 +45,7 @@ def run(arguments: Namespace) -> None:
         rates=tuple(arguments.rates),
         seeds=tuple(arguments.seeds) if arguments.seeds else None,
     )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs end too
     began, done = time.monotonic(), scores()
     slowest = max((result["seconds"] / result["steps"] for result in results()), default=0.0)  # a step, all included
     running: dict[Job, tuple[subprocess.Popen[bytes], float]] = {}
