@@ -62,16 +62,20 @@ class VarianceComponents:
     def estimates(self) -> Floats:
         """Between-variances coarse to fine, then the within-prompt variance: [L + 1], each at least 0.
 
-        Cut at 0 here only: cut before averaging they would be biased. A level of which no batch held two groups in one
-        parent is 0, and its variance counts in the level above. While every prompt had one rollout, prompt and noise
+        Cut at 0 here only: cut before averaging they would be biased. Levels of which no batch held two groups in one
+        parent are one with the level above: the finest of them has the variance of all, and the others 0. So prompts of
+        which each batch had one a task are not taken for equal. While every prompt had one rollout, prompt and noise
         are one number: all of it is given as noise, the prompt as 0, which trusts no single reward.
         """
         result, least = np.zeros(self.levels + 1), NOTHING * float(np.diag(self._coefficients).sum())
+        finest = self.levels  # of the levels that are one with the level at hand
         for level in reversed(range(self.levels + 1)):
             own = self._coefficients[level, level]
             if own > least:
                 finer = self._coefficients[level, level + 1 :] @ result[level + 1 :]
-                result[level] = (self._squares[level] - finer) / own
+                result[finest] = (self._squares[level] - finer) / own
+            if own > least or level == self.levels:
+                finest = level - 1
         if self._coefficients[-1, -1] <= least:
             result[-2:] = 0.0, result[-2]
         return np.maximum(result, 0.0)

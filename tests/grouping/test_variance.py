@@ -102,14 +102,17 @@ def test_one_rollout_a_prompt_gives_the_sum_as_noise() -> None:
     assert not components.ready
 
 
-def test_a_level_that_never_varies_is_zero_and_counts_above() -> None:
-    # every cluster holds one prompt, and there is one domain
+def test_levels_that_cannot_be_told_apart_count_as_the_finest() -> None:
+    # every cluster holds one prompt in each batch, and there is one domain: else prompts of a cluster would pass for one
     rng = np.random.default_rng(0)
     prompt = np.repeat(np.arange(2000), 4)
     rewards = np.repeat(rng.normal(0, 0.3, 2000), 4) + rng.normal(0, 0.4, 8000)
     result = estimated([(rewards, np.stack([prompt * 0, prompt, prompt], axis=1))])
-    assert result[[0, 2]].tolist() == [0, 0]
-    assert result[[1, 3]] == pytest.approx([0.09, 0.16], rel=0.1)
+    assert result[:2].tolist() == [0, 0]
+    assert result[2:] == pytest.approx([0.09, 0.16], rel=0.1)
+    several = estimated([(rewards, np.stack([prompt // 4, prompt // 2, prompt, prompt], axis=1))])
+    assert several[2] == 0 and several[3] == pytest.approx(0.09, rel=0.15)
+    assert np.abs(several[:2]).max() < 0.02
 
 
 def test_nothing_known() -> None:
