@@ -103,7 +103,7 @@ def test_one_rollout_a_prompt_gives_the_sum_as_noise() -> None:
 
 
 def test_levels_that_cannot_be_told_apart_count_as_the_finest() -> None:
-    # every cluster holds one prompt in each batch, and there is one domain: else prompts of a cluster would pass for one
+    # every cluster holds one prompt, and there is one domain: else prompts of a cluster would pass for one
     rng = np.random.default_rng(0)
     prompt = np.repeat(np.arange(2000), 4)
     rewards = np.repeat(rng.normal(0, 0.3, 2000), 4) + rng.normal(0, 0.4, 8000)
