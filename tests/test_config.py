@@ -164,8 +164,19 @@ def test_what_is_wrong_in_an_override_is_said_in_one_line(tmp_path: Path, words:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("advantage: {kind: global, scale: group}", "scale 'group' does not fit kind 'global'; allowed: none, batch"),
+        (
+            "advantage: {kind: global, scale: group}",
+            "advantage.scale 'group' does not fit kind 'global'; allowed: none, batch",
+        ),
         ("rollout: {max_tokens: 8, overlong_buffer: 9}", "rollout.overlong_buffer 9 is more than rollout.max_tokens 8"),
+        (
+            "advantage: {kind: rloo}\nrollout: {group_size: 1}",
+            "rollout.group_size 1 does not fit advantage.kind 'rloo'",
+        ),
+        (
+            "advantage: {kind: ebpo}\nrollout: {group_size: 1}",
+            "rollout.group_size 1 does not fit advantage.kind 'ebpo'",
+        ),
     ],
 )
 def test_values_that_do_not_go_together(tmp_path: Path, written: str, message: str) -> None:

@@ -64,7 +64,7 @@ def test_the_script_runs_on_both_sides(side: str, tmp_path: Path, monkeypatch: p
     replaced = {
         "Qwen/Qwen2.5-0.5B-Instruct": str(model),
         'load_dataset("trl-lib/ultrafeedback-prompt", split="train")': "DATA",
-        "max_steps=100": "max_steps=2, use_cpu=True, report_to='none', per_device_train_batch_size=8",
+        "max_steps=100": "max_steps=2, use_cpu=True, report_to='none'",
         "steps=100": "steps=2",
         "256": "8",
         "=64": "=8",

@@ -2,7 +2,7 @@
 
     A_i = r_i - mean(r in the group)            divided by the group's standard deviation unless told otherwise
 
-The founding articles' form. A dynamic group is the last level above the prompt: the cluster, else the domain. It
+The founding articles' form. A dynamic group is the last level above the prompt. It
 departs from the unbiased estimators in three ways: the mean contains r_i, so in a group of n the gradient is (n - 1)/n
 of what it should be; dividing by the group's standard deviation re-weights groups, see scale.py; and easy and hard
 prompts of a group are compared as if they were alike, which hierarchical.py does not do.

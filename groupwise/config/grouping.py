@@ -29,18 +29,15 @@ class WeightsConfig(Section):
     @model_validator(mode="after")
     def _some_weight(self) -> WeightsConfig:
         if not any((self.semantic, self.reward, self.complexity, self.time)):
-            raise ValueError("all weights are 0; at least one must be above")
+            raise ValueError("grouping.weights: all are 0; at least one must be above")
         return self
 
 
 class GroupingConfig(Section):
     kind: Literal["prompt", "domain", "task", "clusters", "first_match"] = "task"
-    """Levels above the prompt: none; domain; domain and task; domain and clusters formed online; or the articles'."""
+    """Levels above the prompt: none; domain; domain and task; domain and clusters; for comparison the first match."""
     thresholds: Annotated[list[Cosine], Field(min_length=1)] | None = None
-    """Similarity that joins a cluster, falling, one a level, finest first; default: [0.7, 0.5], first_match [0.8].
-
-    The articles' hierarchy is first_match with [0.9, 0.7].
-    """
+    """Similarity that joins a cluster, falling, one a level, finest first; default: [0.7, 0.5], first_match [0.8]."""
     weights: WeightsConfig = WeightsConfig()
     embedding: Literal["policy", "sentence"] = "policy"
     """Prompt embeddings: the initial policy's hidden states, or all-MiniLM-L6-v2 (extra `groupwise[semantic]`)."""
@@ -60,12 +57,14 @@ class GroupingConfig(Section):
     def _thresholds_fall(self) -> GroupingConfig:
         given = self.cosines
         if any(finer <= coarser for finer, coarser in pairwise(given)):
-            raise ValueError(f"thresholds {given} do not fall; the finest level comes first, e.g. [0.9, 0.7]")
+            raise ValueError(f"grouping.thresholds {given} do not fall; the finest level comes first, e.g. [0.9, 0.7]")
         return self
 
     @model_validator(mode="after")
     def _keys_have_a_use(self) -> GroupingConfig:
         for name, kinds in USED_BY.items():
             if self.kind not in kinds and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} belongs to kind {' or '.join(map(repr, kinds))}, not to {self.kind!r}")
+                raise ValueError(
+                    f"grouping.{name} belongs to kind {' or '.join(map(repr, kinds))}, not to {self.kind!r}"
+                )
         return self

@@ -32,11 +32,15 @@ class AdvantageConfig(Section):
         # where a prompt's rewards are all equal, most still have advantages and their deviation is 0
         allowed = SCALES.get(self.kind, ("none", "group", "batch"))
         if self.scale and self.scale not in allowed:
-            raise ValueError(f"scale {self.scale!r} does not fit kind {self.kind!r}; allowed: {', '.join(allowed)}")
+            raise ValueError(
+                f"advantage.scale {self.scale!r} does not fit kind {self.kind!r}; allowed: {', '.join(allowed)}"
+            )
         if self.transfer == "threshold" and self.scale == "running":
-            raise ValueError("scale 'running' does not fit transfer 'threshold'; allowed: none, batch")
+            raise ValueError("advantage.scale 'running' does not fit transfer 'threshold'; allowed: none, batch")
         if self.transfer != "none" and self.kind != "hierarchical":
-            raise ValueError(f"transfer {self.transfer!r} belongs to kind 'hierarchical', not to {self.kind!r}")
+            raise ValueError(
+                f"advantage.transfer {self.transfer!r} belongs to kind 'hierarchical', not to {self.kind!r}"
+            )
         return self
 
 

@@ -60,6 +60,11 @@ class Recipe(Section):
                 f"{self.advantage.kind!r}: under it groups without variance teach too; allowed with "
                 f"{', '.join(WITHIN_PROMPT)}"
             )
+        if g == 1 and self.advantage.kind in (*WITHIN_PROMPT, "ebpo"):
+            raise ValueError(
+                f"rollout.group_size 1 does not fit advantage.kind {self.advantage.kind!r}, which learns from "
+                "siblings; take 2 or more, or advantage.kind hierarchical, global or spo"
+            )
         if n % g:
             raise ValueError(f"rollout.batch_size {n} is not a multiple of rollout.group_size {g}")
         if n % m:

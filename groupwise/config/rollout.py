@@ -33,7 +33,7 @@ class RolloutConfig(Section):
     int8: bool = False
     """engine local on a CPU: decode with weights rounded to 8 bits (default of `loss.old`: learner); docs/speed.md."""
     group_size: Positive = 8
-    """Completions a prompt (G)."""
+    """Completions a prompt (G); 1 to 4 suit hierarchical, 8 those that know siblings only (grpo, rloo)."""
     batch_size: Positive = 128
     """Rollouts an update (N); a multiple of group_size."""
     repeat: Share = 0.15

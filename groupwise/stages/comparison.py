@@ -167,16 +167,17 @@ class Comparison:
 
     def _report(self, groups: Groups, evidence: Evidence, errors: Mapping[str, float]) -> dict[str, float]:
         """Numbers of the update that is being estimated, from before it learns."""
-        variances = np.where(np.isfinite(evidence.variances), evidence.variances, 0.0)
+        alone = not np.isfinite(evidence.variances).all()  # each prompt by itself: its variance counts as infinite
+        variances = np.where(alone, np.eye(len(evidence.variances))[-2], evidence.variances)
         total = float(variances.sum()) or 1.0
         names = (*groups.names, "within")
         siblings = np.bincount(np.unique(groups.prompt, return_inverse=True)[1]).astype(float)
-        strength = float(variances[-1]) / max(float(variances[:-1].sum()), 1e-9)  # k of one level
+        strength = 0.0 if alone else float(variances[-1]) / max(float(variances[:-1].sum()), 1e-9)  # k of one level
         return {
             **self._memory.report(groups.names),
             **{f"groups/share/{name}": float(v) / total for name, v in zip(names, variances, strict=True)},
             **{f"baseline/error/{name}": error for name, error in errors.items()},
-            "groups/shrinkage": float((strength / (strength + siblings - 1)).mean()) if evidence.ready else 1.0,
+            "groups/shrinkage": float(_shares(strength, siblings).mean()) if evidence.ready else 1.0,
             "advantage/scale": evidence.scale,
         }
 
@@ -206,6 +207,11 @@ class Comparison:
         parts: dict[str, Any] = {"grouping": self._grouping, "memory": self._memory, "lengths": self._lengths}
         parts |= {"tracker": self._tracker, "prior": self._prior, "transfer": self._transfer}
         return parts | ({"embeddings": self._embeddings} if self._embeddings else {})
+
+
+def _shares(strength: float, siblings: Floats) -> Floats:
+    """[P] what comes from beyond a prompt's other rollouts, which count one each against the `strength` of all else."""
+    return np.asarray(np.where(siblings > 1, strength / np.maximum(strength + siblings - 1, 1e-9), 1.0))
 
 
 def _of_batch(evidence: Evidence, groups: Groups) -> tuple[Evidence, Ints]:

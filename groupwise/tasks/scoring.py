@@ -191,13 +191,13 @@ def _check_requirements(rewards: Sequence[RewardConfig]) -> None:
     names: list[str] = []
     for reward in rewards:
         if reward.name in names:
-            raise UserError(f"two rewards are named {reward.name!r}")
+            raise UserError(f"rewards: two are named {reward.name!r}")
         if reward.requires is not None and reward.requires not in names:
             there = f"those before it are {', '.join(names)}" if names else "there is none before it"
             raise UserError(f"reward {reward.name!r}: requires {reward.requires!r} is no reward before it; {there}")
         names.append(reward.name)
     if not names:
-        raise UserError("there is no reward")
+        raise UserError("rewards: there is none")
 
 
 def _reference(function: Callable[..., Any]) -> str | None:

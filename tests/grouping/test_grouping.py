@@ -212,9 +212,9 @@ def test_diagnostics_are_numbers() -> None:
     [
         ({"thresholds": [0.7, 0.9]}, "do not fall; the finest level comes first"),
         ({"kind": "clusters", "thresholds": []}, "at least 1 item"),
-        ({"thresholds": [0.9, 0.7]}, "thresholds belongs to kind 'clusters' or 'first_match', not to 'task'"),
-        ({"kind": "first_match", "adapt": False}, "adapt belongs to kind 'clusters', not to 'first_match'"),
-        ({"weights": {"semantic": 0, "reward": 0, "complexity": 0}}, "all weights are 0"),
+        ({"thresholds": [0.9, 0.7]}, "grouping.thresholds belongs to kind 'clusters' or 'first_match', not to 'task'"),
+        ({"kind": "first_match", "adapt": False}, "grouping.adapt belongs to kind 'clusters', not to 'first_match'"),
+        ({"weights": {"semantic": 0, "reward": 0, "complexity": 0}}, "grouping.weights: all are 0"),
         ({"thresholds": [1.5]}, "less than or equal to 1"),
     ],
 )

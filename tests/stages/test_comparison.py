@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from groupwise.advantage import global_advantages
+from groupwise.advantage import estimate, global_advantages, hierarchical_advantages, rloo_advantages
 from groupwise.config import Recipe
+from groupwise.grouping.prior import RunningPrior
+from groupwise.grouping.tracker import Tracker
 from groupwise.stages.comparison import Comparison, estimator_of, needs_embeddings
 from groupwise.types import Completion, Prompt, Rollout
 
@@ -138,6 +140,48 @@ def test_transfer_does_not_bring_back_levels_that_are_not_in_use(level: str) -> 
     assert (known["kernel_variance"] > 0) == (level != "prompt")
     if level != "prompt":
         assert (known["evidence"].variances[1:3] > 0).all() == (level == "learned")
+
+
+def test_levels_that_are_not_in_use_have_no_say() -> None:
+    grouping, history = {"kind": "clusters"}, {"history": 0}
+    found: dict[str, Any] = {}
+    for level in ("learned", "flat", "prompt"):
+        made, _ = after(12, [0.1, 0.9, 0.1, 0.9, 0.1, 0.9], grouping=grouping, advantage=history)
+        made._grouping._fallback.level = level  # type: ignore[assignment]
+        rollouts = familiar(np.random.default_rng(6), rates=[0.1, 0.9, 0.1, 0.9, 0.1, 0.9])
+        groups = made.group(rollouts)
+        evidence = made._memory.evidence([r.prompt.id for r in rollouts], groups.levels)
+        made.estimate(rollouts, groups)
+        row, rewards = made.report(), np.array([r.reward for r in rollouts])
+        found[level] = np.array([r.advantage for r in rollouts]) * evidence.scale
+        if level == "prompt":
+            np.testing.assert_allclose(found[level], rloo_advantages(rewards, groups.levels), atol=1e-12)
+            assert row["groups/shrinkage"] == 0 and row["groups/share/prompt"] == 1
+        if level == "flat":
+            variances = evidence.variances
+            pooled = [variances[0], variances[1:4].sum(), variances[4]]
+            expected = hierarchical_advantages(rewards, groups.levels[:, [0, 3]], pooled)
+            np.testing.assert_allclose(found[level], expected, atol=1e-12)
+            k = pooled[2] / (pooled[0] + pooled[1])
+            assert row["groups/shrinkage"] == pytest.approx(k / (k + 1))
+    assert not np.allclose(found["learned"], found["flat"])
+
+
+@pytest.mark.parametrize("kind", ["ebpo", "spo"])
+def test_estimators_are_told_what_the_past_taught(kind: str) -> None:
+    made, rng = comparison(advantage={"kind": kind}), np.random.default_rng(1)
+    prior, tracker = RunningPrior(), Tracker()
+    for _ in range(12):
+        rollouts = familiar(rng)
+        groups = made.group(rollouts)
+        keys, rewards = [r.prompt.id for r in rollouts], np.array([r.reward for r in rollouts])
+        known: dict[str, Any] = {"prior": prior.read(), "values": tracker.values(keys)}
+        made.estimate(rollouts, groups)
+        expected = estimate(kind, rewards, groups.levels, **known)
+        np.testing.assert_array_equal([r.advantage for r in rollouts], expected)
+        prior.add(rewards, groups.prompt)
+        tracker.add(keys, rewards)
+    assert known["prior"] is not None and len(set(known["values"])) > 2
 
 
 @pytest.mark.parametrize("kind", ["task", "clusters", "first_match"])

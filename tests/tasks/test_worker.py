@@ -67,9 +67,9 @@ def test_a_reward_that_names_no_module(function: str) -> None:
 
 
 def test_names_must_differ_and_exist() -> None:
-    with pytest.raises(UserError, match="two rewards are named 'r'"):
+    with pytest.raises(UserError, match="rewards: two are named 'r'"):
         Scorer([], [reward(), reward()])
-    with pytest.raises(UserError, match="there is no reward"):
+    with pytest.raises(UserError, match="rewards: there is none"):
         Scorer([], [])
 
 
