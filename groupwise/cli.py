@@ -8,7 +8,7 @@ import os
 import select
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,18 @@ from groupwise.recipes import AnyRecipe, dump_recipe, load_recipe, read_yaml
 
 def train(arguments: Namespace, overrides: list[str]) -> None:
     """Train a model by GRPO."""
-    recipe, run = _recipe_and_run(Recipe, "tasks", arguments, overrides)
-    from groupwise.stages.grpo import train as train_grpo
+    with _recipe_and_run(Recipe, "tasks", arguments, overrides) as (recipe, run):
+        from groupwise.stages.grpo import train as train_grpo
 
-    train_grpo(recipe, run, resume=arguments.resume is not None, profile=arguments.profile)
+        train_grpo(recipe, run, resume=arguments.resume is not None, profile=arguments.profile)
 
 
 def sft(arguments: Namespace, overrides: list[str]) -> None:
     """Fine-tune a model on demonstrations."""
-    recipe, run = _recipe_and_run(SftRecipe, "data", arguments, overrides)
-    from groupwise.stages.sft import train_sft
+    with _recipe_and_run(SftRecipe, "data", arguments, overrides) as (recipe, run):
+        from groupwise.stages.sft import train_sft
 
-    train_sft(recipe, run, resume=arguments.resume is not None)
+        train_sft(recipe, run, resume=arguments.resume is not None)
 
 
 def evaluate(arguments: Namespace, overrides: list[str]) -> None:
@@ -72,23 +72,27 @@ def report(arguments: Namespace, overrides: list[str]) -> None:
     print(write_report(arguments.run))
 
 
+@contextlib.contextmanager
 def _recipe_and_run(
     kind: type[AnyRecipe], source: str, arguments: Namespace, overrides: list[str]
-) -> tuple[AnyRecipe, Path]:
+) -> Iterator[tuple[AnyRecipe, Path]]:
     """The recipe, and the folder of the run that it makes or resumes; `source` is the list it must not leave empty."""
     path, resume = arguments.recipe, arguments.resume
     if resume and (path or overrides):
         given = " ".join(map(str, filter(None, [path, *overrides])))
         raise mistake(f"--resume continues with the run's own recipe; {given} is not allowed with it")
     if resume:
-        return load_recipe(kind, _recipe_of(resume, source, "cannot be resumed by this command"), []), resume
+        yield load_recipe(kind, _recipe_of(resume, source, "cannot be resumed by this command"), []), resume
+        return
     recipe: Any = load_recipe(kind, path, overrides)
     if not getattr(recipe, source):
         raise mistake(f"{source} is empty{f' in {path}' if path else ''}; give a recipe that names {source}")
-    from groupwise.run.folder import create_run
+    from groupwise.run.folder import new_run
+    from groupwise.run.world import rank
 
-    folder = recipe.run.dir or Path("runs", path.stem if path else "unnamed")
-    return recipe, create_run(Path(folder), dump_recipe(recipe))
+    folder = Path(recipe.run.dir or Path("runs", path.stem if path else "unnamed"))
+    with contextlib.nullcontext() if rank() else new_run(folder, dump_recipe(recipe)):
+        yield recipe, folder
 
 
 def _recipe_of(run: Path, source: str = "", otherwise: str = "") -> Path:

@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -42,10 +43,11 @@ def calls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
             setattr(fake, name, function)
         monkeypatch.setitem(sys.modules, module, fake)
 
-    def create_run(path: Path, recipe_yaml: str) -> Path:
+    @contextmanager
+    def new_run(path: Path, recipe_yaml: str) -> Iterator[Path]:
         path.mkdir(parents=True)
         (path / "recipe.yaml").write_text(recipe_yaml)
-        return path
+        yield path
 
     def evaluate_command(models: list[str], recipe: Recipe) -> dict[str, Any]:
         seen.update(models=models, recipe=recipe)
@@ -58,7 +60,7 @@ def calls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def train_sft(recipe: SftRecipe, run_dir: Path, resume: bool) -> None:
         seen.update(recipe=recipe, run=run_dir, resume=resume)
 
-    room("groupwise.run.folder", create_run=create_run)
+    room("groupwise.run.folder", new_run=new_run)
     room("groupwise.stages.grpo", train=train)
     room("groupwise.stages.sft", train_sft=train_sft)
     room("groupwise.stages.evaluate", evaluate_command=evaluate_command)

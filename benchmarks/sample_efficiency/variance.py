@@ -52,8 +52,7 @@ def run(arguments: Namespace) -> None:
 def train(recipe: Any, folder: Path) -> dict[str, str]:
     """The policy at start, middle and end of the run, as model names; continues a run that was stopped."""
     from groupwise.learner.policy import save_policy
-    from groupwise.recipes import dump_recipe
-    from groupwise.run.folder import MODEL, RECIPE, SUMMARY, create_run
+    from groupwise.run.folder import MODEL, SUMMARY
     from groupwise.stages.grpo import Trainer
 
     run_dir, middle = Path(recipe.run.dir), folder / "middle"
@@ -63,10 +62,7 @@ def train(recipe: Any, folder: Path) -> dict[str, str]:
             save_policy(trainer.policy, middle)
 
     if not (run_dir / SUMMARY).exists():
-        resume = (run_dir / RECIPE).exists()
-        if not resume:
-            create_run(run_dir, dump_recipe(recipe))
-        with Trainer(recipe, callbacks=[keep_middle], run_dir=run_dir, resume=resume) as trainer:
+        with Trainer(recipe, callbacks=[keep_middle], run_dir=run_dir, resume=True) as trainer:
             trainer.train()
     return dict(zip(WHEN, (recipe.model, str(middle), str(run_dir / MODEL)), strict=True))
 

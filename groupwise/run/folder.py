@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from groupwise.run.disk import writing
@@ -19,8 +22,14 @@ REPORT = "report.html"
 SUMMARY = "summary.json"
 
 
-def create_run(path: Path, recipe_yaml: str) -> Path:
-    """Make `path` a fresh run folder with its resolved recipe. An older run there is moved aside, and that is said."""
+@contextmanager
+def new_run(path: Path, recipe_yaml: str) -> Iterator[Path]:
+    """Make `path` a fresh run folder with its resolved recipe. An older run there is moved aside, and that is said.
+
+    Where a mistake of the user's ends the body before anything but empty files was written there, nothing has happened:
+    the fresh folder is gone, and the older run is back in its place.
+    """
+    aside, there = None, path.is_dir()
     if path.exists() and not path.is_dir():
         raise UserError(f"run.dir: {path} is a file, not a folder")
     if path.is_dir() and any(path.iterdir()):
@@ -30,10 +39,20 @@ def create_run(path: Path, recipe_yaml: str) -> Path:
         with writing(f"run.dir: {path}"):
             path.rename(aside)
         print(f"The earlier run in {path} is now in {aside}.")
-    with writing(f"run.dir: {path}"):
-        path.mkdir(parents=True, exist_ok=True)
-        (path / RECIPE).write_text(recipe_yaml)
-    return path
+    try:
+        with writing(f"run.dir: {path}"):
+            path.mkdir(parents=True, exist_ok=True)
+            (path / RECIPE).write_text(recipe_yaml)
+        yield path
+    except UserError:
+        if not any(file.name != RECIPE and (file.is_dir() or file.stat().st_size) for file in path.glob("*")):
+            shutil.rmtree(path, ignore_errors=True)
+            if aside:
+                aside.rename(path)
+                print(f"It is back in {path}: nothing has been written.")
+            elif there:
+                path.mkdir(exist_ok=True)
+        raise
 
 
 def _free_name(path: Path) -> Path:

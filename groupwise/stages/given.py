@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from groupwise.config import DataConfig, Recipe, RewardConfig, TaskConfig
 from groupwise.recipes import dump_recipe, load_recipe
 from groupwise.run.disk import writing
-from groupwise.run.folder import RECIPE, create_run
+from groupwise.run.folder import RECIPE, new_run
 from groupwise.run.world import World
 from groupwise.tasks.data import data_task
 from groupwise.tasks.load import load_task
@@ -75,12 +76,14 @@ def tasks_of(recipe: Recipe, data: Any) -> list[Task]:
     return tasks
 
 
-def run_folder(recipe: Recipe, world: World, resume: bool) -> Path:
-    """The run's folder, fresh unless it is to be resumed and is there."""
-    folder = Path(recipe.run.dir or "runs/unnamed")
-    if not (resume and (folder / RECIPE).exists()):
-        world.first(lambda: create_run(folder, dump_recipe(recipe)))
-    return folder
+@contextmanager
+def run_folder(recipe: Recipe, world: World, resume: bool) -> Iterator[Path]:
+    """The run's folder, fresh unless it is to be resumed and is there; see `new_run`."""
+    path = Path(recipe.run.dir or "runs/unnamed")
+    goes_on = resume and (path / RECIPE).exists()
+    with new_run(path, dump_recipe(recipe)) if world.is_first and not goes_on else nullcontext():
+        world.wait()
+        yield path
 
 
 def rewards_log(run_dir: Path) -> Path:

@@ -85,7 +85,6 @@ class Trainer(Parts):
 
         Ctrl-C saves a checkpoint first and raises KeyboardInterrupt.
         """
-        self.scorer.ready()  # a reward that cannot be loaded is told before the evaluation, which may take long
         if self.before is None:
             self.before = self.evaluate("before")
             self.checkpoint()

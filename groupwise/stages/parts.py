@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -53,7 +54,13 @@ class Parts:
         recipe = recipe if data is None else given.with_data(recipe)
         recipe, functions = given.with_rewards(recipe, rewards)
         self.callbacks, self.profile, self.stopped = list(callbacks), profile, False
-        self.run_dir = run_dir or given.run_folder(recipe, self.world, resume)
+        with nullcontext(run_dir) if run_dir else given.run_folder(recipe, self.world, resume) as self.run_dir:
+            self._build(recipe, data, functions)
+            if resume:
+                self.restore()
+            self.scorer.ready()  # a reward that cannot be loaded is told at once
+
+    def _build(self, recipe: Recipe, data: Any, functions: Mapping[str, Callable[..., Any]]) -> None:
         log = given.rewards_log(self.run_dir)
         tasks = given.tasks_of(recipe, data)  # what is wrong with the data is told before a model is loaded
         opened: list[Any] = []
@@ -99,8 +106,6 @@ class Parts:
         self.evaluator = Evaluator(recipe, self.policy.tokenizer, self.judge, tasks, self.world)
         self.totals = Totals()
         self.before: dict[str, Any] | None = None  # the evaluation before the first update
-        if resume:
-            self.restore()
 
     def stop(self) -> None:
         """End the training after this update, as if the recipe had asked for no more."""

@@ -116,7 +116,7 @@ def _answer(record: Mapping[str, Any], config: DataConfig) -> str | None:
         return None
     text = _as_text(value, name)
     if config.answer_pattern is None:
-        return text if text.strip() else None  # a CSV's empty cell: silence is not the answer
+        return text
     matches = list(re.finditer(config.answer_pattern, text))
     if not matches or matches[-1][1] is None:
         raise ValueError(f"`{name}` has nothing that answer_pattern {config.answer_pattern!r} finds: {text[-60:]!r}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from groupwise.types import Prompt
+
 _OPEN, _CLOSE = "<answer>", "</answer>"
 _BRACE = re.compile(r"\\boxed\s*\{|\\[{}]|[{}]")
 
@@ -25,6 +27,11 @@ def answer_of(completion: str) -> str | None:
         answer = completion[start + len(_OPEN) : end].strip()
         start = completion.find(_OPEN, end + len(_CLOSE))
     return answer
+
+
+def has_answer(prompt: Prompt) -> bool:
+    """Whether there is anything to compare with; the empty cell of a table is no answer."""
+    return bool(prompt.answer and prompt.answer.strip())
 
 
 def boxed_of(text: str) -> str | None:

@@ -6,8 +6,43 @@ from pathlib import Path
 
 import pytest
 
-from groupwise.run.folder import create_run
+from groupwise.run.folder import new_run
 from groupwise.types import UserError
+
+
+def create_run(path: Path, recipe_yaml: str) -> Path:
+    """A run that begins."""
+    with new_run(path, recipe_yaml) as run:
+        return run
+
+
+def does_not_begin(path: Path, said: str = "") -> None:
+    with new_run(path, "steps: 2\n") as run:
+        (run / "rewards.log").write_text(said)
+        raise UserError("no such model")
+
+
+def test_a_run_that_does_not_begin_leaves_all_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, empty, new = create_run(tmp_path / "old", "steps: 1\n"), tmp_path / "empty", tmp_path / "new"
+    (old / "model").mkdir()
+    empty.mkdir()
+    for path in (old, empty, new):
+        with pytest.raises(UserError, match="no such model"):
+            does_not_begin(path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "old"]
+    assert (old / "recipe.yaml").read_text() == "steps: 1\n" and (old / "model").is_dir()
+    assert list(empty.iterdir()) == []
+    moved, back = capsys.readouterr().out.splitlines()
+    assert moved == f"The earlier run in {old} is now in {old}-1."
+    assert back == f"It is back in {old}: nothing has been written."
+
+
+def test_what_was_written_stays(tmp_path: Path) -> None:
+    create_run(tmp_path / "run", "steps: 1\n")
+    with pytest.raises(UserError, match="no such model"):
+        does_not_begin(tmp_path / "run", said="why")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-1"]
+    assert (tmp_path / "run" / "rewards.log").read_text() == "why"
 
 
 def test_a_new_folder_holds_its_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

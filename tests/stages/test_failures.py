@@ -141,10 +141,16 @@ def test_a_user_s_mistake_is_one_line(
     if callable(sections.get("model")):
         sections = {**sections, "model": sections["model"](tmp_path / "model")}
     write(tmp_path, **sections)
+    earlier = tmp_path / "runs" / "r"
+    earlier.mkdir(parents=True)
+    (earlier / "recipe.yaml").write_text("steps: 1\n")
     ended = warm.run(tmp_path, "train", "r.yaml")
     assert re.fullmatch(expected, refused(ended))
     assert "before" not in ended.out  # found before the first evaluation, which may take minutes
-    assert rows(tmp_path / "runs" / "r") == []
+    assert rows(earlier) == []
+    if "held-out" not in expected and "positions" not in expected:  # then nothing has begun, and nothing has changed
+        assert [path.name for path in earlier.parent.iterdir()] == ["r"]
+        assert (earlier / "recipe.yaml").read_text() == "steps: 1\n"
 
 
 def test_a_full_disk_ends_the_run_with_the_last_good_checkpoint(

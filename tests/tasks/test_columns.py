@@ -83,7 +83,6 @@ def test_the_same_question_is_the_same_prompt_however_it_is_put() -> None:
         ({"answer": 2.5}, {}, "2.5"),
         ({"answer": np.float64(4)}, {}, "4"),  # a column of whole numbers of which one is missing
         ({"answer": 1e300}, {}, "1e+300"),
-        ({"answer": " "}, {}, None),  # an empty cell of a CSV
         ({"answer": True}, {}, "true"),
         ({"answer": ["a", "é"]}, {}, '["a", "é"]'),
         ({"answer": "2 #### 3\n#### 1,000 \n"}, {"answer_pattern": "#### (.+)"}, "1,000"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from groupwise.tasks.rewards import answer_of
+from groupwise.tasks.rewards import answer_of, has_answer
 from groupwise.types import Prompt
 
 
@@ -18,7 +18,7 @@ def exact(prompt: Prompt, completion: str, *, ignore_case: bool = False, tags: b
     >>> exact(prompt, "<answer> Paris </answer>"), exact(prompt, "paris"), exact(prompt, "paris", ignore_case=True)
     (1.0, 0.0, 1.0)
     """
-    if prompt.answer is None:
+    if prompt.answer is None or not has_answer(prompt):
         return None
     answer = answer_of(completion)
     if answer is None and not tags:

@@ -9,7 +9,7 @@ from functools import cache
 from types import ModuleType
 
 from groupwise.tasks.built_in.exact import normalise
-from groupwise.tasks.rewards import answer_of, boxed_of
+from groupwise.tasks.rewards import answer_of, boxed_of, has_answer
 from groupwise.types import Prompt, UserError
 
 _TAIL = 1000  # characters at the end of a completion in which its last expression is sought
@@ -31,7 +31,7 @@ def math(prompt: Prompt, completion: str) -> float | None:
     >>> math(prompt, r"So it is \boxed{\frac{2}{4}}."), math(prompt, "<answer>0.5</answer>"), math(prompt, "It is 2.")
     (1.0, 1.0, 0.0)
     """
-    if prompt.answer is None:
+    if prompt.answer is None or not has_answer(prompt):
         return None
     said = answer_of(completion)
     boxed = boxed_of(completion if said is None else said)

@@ -69,6 +69,7 @@ def test_wrong(answer: str, completion: str) -> None:
 
 def test_without_a_reference_it_does_not_apply() -> None:
     assert math(prompt(), r"\boxed{5}") is None
+    assert math(prompt(""), "") is None
 
 
 @pytest.mark.parametrize("piece", [r"\boxed{", "<answer>", "{", r"\boxed{}", "1 "])
