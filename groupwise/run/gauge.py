@@ -35,7 +35,8 @@ class Resident:
 
     def _look(self) -> None:
         while not self._ended.wait(INTERVAL):
-            self._peak = max(self._peak, self._now())
+            now = self._now()  # first: `read` may set the peak anew meanwhile
+            self._peak = max(self._peak, now)
 
 
 class Allocated:

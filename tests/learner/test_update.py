@@ -62,7 +62,7 @@ def test_micro_batches_never_change_the_gradient(
         moved(model)  # away from the reference
         found = []
         for micro_tokens in (1, 30, 50, 10_000):
-            learner._update = learner._update.model_copy(update={"micro_tokens": micro_tokens})
+            learner.micro_tokens = micro_tokens
             found += gradients(learner, rollouts)
         assert len(found) == 4
         for other in found[:3]:
