@@ -18,6 +18,9 @@ from groupwise.mistakes import did_you_mean, explain, mistake, nearest_paths
 AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
 
 
+EXAMPLES = {"--tasks": '[{"name": "gcd"}]', "--rewards": '[{"name": "accuracy"}]', "--data": '[{"name": "gcd"}]'}
+
+
 def load_recipe(kind: type[AnyRecipe], path: Path | None, overrides: Sequence[str]) -> AnyRecipe:
     """The recipe of class `kind` in the YAML file `path` (None: the defaults) with overrides `--section.key value`."""
     written = read_yaml(path) if path else {}
@@ -80,7 +83,8 @@ def _value(flag: str, text: str, field: Mapping[str, Any]) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise mistake(f'{flag}: {text} is not JSON; write e.g. --tasks \'[{{"name": "gcd"}}]\'') from None
+        example = EXAMPLES.get(flag, '["a", "b"]' if "array" in types else '{"a": 1}')
+        raise mistake(f"{flag}: {text} is not JSON; write e.g. {flag} '{example}'") from None
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

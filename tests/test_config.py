@@ -155,6 +155,7 @@ def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
             ["--tasks", "[{name: gcd}]"],
             '--tasks: [{name: gcd}] is not JSON; write e.g. --tasks \'[{"name": "gcd"}]\'',
         ),
+        (["--lora.targets", "[q]"], '--lora.targets: [q] is not JSON; write e.g. --lora.targets \'["a", "b"]\''),
     ],
 )
 def test_what_is_wrong_in_an_override_is_said_in_one_line(tmp_path: Path, words: list[str], message: str) -> None:

@@ -17,14 +17,14 @@ MARKS = {"gain": ("\u2713", "green"), "loss": ("\u25bc", "red"), "level": ("", "
 
 
 def before_after_table(summary: Mapping[str, Any]) -> Table:
-    """Held-out pass@1 by family; a tick or a triangle where a gain or a loss lies beyond its 95 % interval."""
+    """Held-out pass@1 by task; a tick or a triangle where a gain or a loss lies beyond its 95 % interval."""
     table = Table(
         title="Held-out pass@1",
         box=SIMPLE_HEAD,
         caption="95 % intervals; \u2713 gain, \u25bc loss beyond its interval",
         caption_justify="left",
     )
-    table.add_column("family", no_wrap=True)
+    table.add_column("task", no_wrap=True)
     for heading in ("before", "after", "gain, points"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
