@@ -15,7 +15,7 @@ from groupwise.config import DataConfig
 from groupwise.tasks.columns import Questions, make_prompt
 from groupwise.tasks.passes import Sides
 from groupwise.tasks.records import Record, Records, Rows
-from groupwise.tasks.rewards import answer_of, has_answer
+from groupwise.tasks.rewards import answer_of, reference_of
 from groupwise.tasks.sources import from_memory, open_records
 from groupwise.tasks.streaming import Streamed, StreamedSides
 from groupwise.types import Prompt, PromptStream, UserError
@@ -60,13 +60,14 @@ class DataTask:
 
         Case and surrounding white space do not matter. Raises UserError where the data have no answers.
         """
-        if prompt.answer is None or not has_answer(prompt):
+        reference = reference_of(prompt)
+        if reference is None:
             raise UserError(
                 f"task {self.name}: there is no answer in column `{self._config.answer or 'answer'}` to compare with; "
                 "name its column in data.answer, or use a reward that needs none"
             )
         said = answer_of(completion)
-        return float(_folded(completion if said is None else said) == _folded(prompt.answer))
+        return float(_folded(completion if said is None else said) == _folded(reference))
 
     @cached_property
     def sides(self) -> Sides | StreamedSides:

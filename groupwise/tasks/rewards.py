@@ -29,9 +29,9 @@ def answer_of(completion: str) -> str | None:
     return answer
 
 
-def has_answer(prompt: Prompt) -> bool:
-    """Whether there is anything to compare with; the empty cell of a table is no answer."""
-    return bool(prompt.answer and prompt.answer.strip())
+def reference_of(prompt: Prompt) -> str | None:
+    """The prompt's answer, to compare with; None where there is none: the empty cell of a table is no answer."""
+    return prompt.answer if prompt.answer and prompt.answer.strip() else None
 
 
 def boxed_of(text: str) -> str | None:

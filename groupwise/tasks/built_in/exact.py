@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from groupwise.tasks.rewards import answer_of, has_answer
+from groupwise.tasks.rewards import answer_of, reference_of
 from groupwise.types import Prompt
 
 
@@ -18,12 +18,13 @@ def exact(prompt: Prompt, completion: str, *, ignore_case: bool = False, tags: b
     >>> exact(prompt, "<answer> Paris </answer>"), exact(prompt, "paris"), exact(prompt, "paris", ignore_case=True)
     (1.0, 0.0, 1.0)
     """
-    if prompt.answer is None or not has_answer(prompt):
+    reference = reference_of(prompt)
+    if reference is None:
         return None
     answer = answer_of(completion)
     if answer is None and not tags:
         answer = completion
-    return float(answer is not None and normalise(answer, ignore_case) == normalise(prompt.answer, ignore_case))
+    return float(answer is not None and normalise(answer, ignore_case) == normalise(reference, ignore_case))
 
 
 def normalise(text: str, ignore_case: bool = False) -> str:

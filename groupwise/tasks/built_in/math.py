@@ -9,7 +9,7 @@ from functools import cache
 from types import ModuleType
 
 from groupwise.tasks.built_in.exact import normalise
-from groupwise.tasks.rewards import answer_of, boxed_of, has_answer
+from groupwise.tasks.rewards import answer_of, boxed_of, reference_of
 from groupwise.types import Prompt, UserError
 
 _TAIL = 1000  # characters at the end of a completion in which its last expression is sought
@@ -31,13 +31,14 @@ def math(prompt: Prompt, completion: str) -> float | None:
     >>> math(prompt, r"So it is \boxed{\frac{2}{4}}."), math(prompt, "<answer>0.5</answer>"), math(prompt, "It is 2.")
     (1.0, 1.0, 0.0)
     """
-    if prompt.answer is None or not has_answer(prompt):
+    given = reference_of(prompt)
+    if given is None:
         return None
     said = answer_of(completion)
     boxed = boxed_of(completion if said is None else said)
     answer = said if boxed is None else boxed
-    reference = boxed_of(prompt.answer)
-    reference = prompt.answer if reference is None else reference
+    reference = boxed_of(given)
+    reference = given if reference is None else reference
     if _plain(completion if answer is None else answer) == _plain(reference):
         return 1.0
     gold = _parse(reference)
