@@ -67,13 +67,23 @@ def rate_interval(values: Floats) -> Interval:
     """Wilson interval of the mean of per-prompt rates [P] in [0, 1].
 
     Several samples a prompt are not independent, so the sample size is the one at which a binomial proportion would
-    have the spread between prompts that is seen; with one sample a prompt it is P.
+    have the spread between prompts that is seen; with one sample a prompt it is P. Where it is larger, a spread
+    estimated from P prompts alone says so, and Student's quantile takes off what chance may have put on (Korn and
+    Graubard, Survey Methodology 24, 1998).
     """
     mean, spread, prompts = float(values.mean()), standard_error(values), len(values)
     size = mean * (1 - mean) / spread**2 if spread > 0 and 0 < mean < 1 else float(prompts)
+    if size > prompts:
+        size = max(float(prompts), size * (Z / _student(prompts - 1)) ** 2)
     centre = (mean + Z**2 / (2 * size)) / (1 + Z**2 / size)
     half = Z / (1 + Z**2 / size) * sqrt(mean * (1 - mean) / size + Z**2 / (4 * size**2))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _student(freedom: float) -> float:
+    """97.5 % quantile of Student's t, to 1 % from 4 degrees of freedom on (Abramowitz and Stegun 26.7.5)."""
+    terms = (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96, (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
+    return Z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
 
 
 def difference_interval(values: Floats) -> Interval:

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from groupwise.statistics import (
     SUBSETS,
     Z,
+    _student,
     difference_interval,
     majority_at_k,
     mean_interval,
@@ -166,6 +168,22 @@ def test_coverage(samples: int, concentration: float | None) -> None:
         low, high = rate_interval(rng.binomial(samples, difficulty) / samples)
         held += low <= truth <= high
     assert 0.93 < held / 1000 < 0.975
+
+
+@pytest.mark.parametrize("prompts", [3, 5, 10])
+@pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (2, 2), (20, 20)])
+def test_coverage_of_few_prompts_with_many_samples(prompts: int, a: float, b: float) -> None:
+    """Few prompts may be alike by chance: that is no proof that they all are."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(1000):
+        low, high = rate_interval(rng.binomial(16, rng.beta(a, b, prompts)) / 16)
+        held += low <= a / (a + b) <= high
+    assert held / 1000 > 0.93
+
+
+@pytest.mark.parametrize("freedom", [4, 9, 29, 1000])
+def test_student_s_quantile(freedom: int) -> None:
+    assert _student(freedom) == pytest.approx(student.ppf(0.975, freedom), rel=0.01)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

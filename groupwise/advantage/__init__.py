@@ -99,7 +99,8 @@ def estimate(kind: str, rewards: ArrayLike, levels: ArrayLike, scale: str | None
     if kind not in ESTIMATORS:
         raise ValueError(f"unknown advantage {kind!r}; allowed: {', '.join(ESTIMATORS)}")
     estimator = ESTIMATORS[kind]
-    if missing := [name for name in estimator.needs if name not in known]:
+    # the prior is None before the first batch, which is knowledge too
+    if missing := [name for name in estimator.needs if name not in known or (known[name] is None and name != "prior")]:
         raise ValueError(f"advantage {kind!r} needs {', '.join(missing)}")
     advantages = estimator.advantages(rewards, levels, **{name: known[name] for name in estimator.needs})
     return scaled_as(kind, advantages, rewards, levels, scale, **known)

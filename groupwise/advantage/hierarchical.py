@@ -20,6 +20,7 @@ from groupwise.advantage.tree import folded, from_others, parents
 from groupwise.types import Floats, Ints
 
 LEAST_NOISE = 1e-12  # relative: stands for a within-variance of 0, whose precision would be infinite
+LEAST = 1e-290  # absolute: precisions of less, and sums of them, are beyond the range of floats
 
 
 def hierarchical_advantages(
@@ -61,7 +62,7 @@ def hierarchical_advantages(
             said = (np.concatenate([said[0][here], nothing]), np.concatenate([said[1][here], nothing]))
         offsets, precision = np.concatenate([offsets, said[0]]), np.concatenate([precision, said[1]])
         ids = np.concatenate([ids, paths])
-    root = root_precision, root_precision * ((root_mean or 0.0) - centre)
+    root = root_precision, root_precision * (root_mean - centre) if root_precision and root_mean is not None else 0.0
     known, information = from_others((precision, precision * offsets), parents(ids), between, root, many)
     known, information = known[: len(values)], information[: len(values)]
     baseline = np.divide(information, known, out=np.zeros_like(values), where=known > 0)
@@ -81,11 +82,13 @@ def checked_variances(variances: ArrayLike, depth: int) -> tuple[Floats, float]:
     if np.isinf(within):  # next to endless noise every finite variance is nothing
         return np.where(np.isinf(between), np.inf, 0.0), 1.0
     positive = between[np.isfinite(between) & (between > 0)]
-    return between, max(within, LEAST_NOISE * (float(positive.min()) if positive.size else 1.0))
+    return between, max(within, LEAST_NOISE * (float(positive.min()) if positive.size else 1.0), LEAST)
 
 
 def checked_history(history: tuple[ArrayLike, ArrayLike, ArrayLike], depth: int) -> tuple[Floats, Floats, Ints]:
     """Means, counts and ids of the entries that count."""
+    if len(history) != 3:
+        raise ValueError(f"history has {len(history)} parts; it must be sums [M], counts [M], levels [M, L]")
     sums, counts = (np.asarray(part, dtype=np.float64) for part in history[:2])
     ids = np.asarray(history[2])
     if sums.ndim != 1 or counts.shape != sums.shape or ids.shape != (len(sums), depth):
@@ -95,10 +98,10 @@ def checked_history(history: tuple[ArrayLike, ArrayLike, ArrayLike], depth: int)
         )
     if not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"history's levels is {ids.dtype}; it must hold integer ids")
-    if not (np.isfinite(counts) & (counts >= 0)).all():
-        raise ValueError("history's counts must be finite and at least 0")
-    if not np.isfinite(sums).all():
-        raise ValueError("history's sums must be finite")
+    if (bad := np.flatnonzero(~(np.isfinite(counts) & (counts >= 0)))).size:
+        raise ValueError(f"history's counts must be finite and at least 0; entry {bad[0]} is {counts[bad[0]]}")
+    if (bad := np.flatnonzero(~np.isfinite(sums))).size:
+        raise ValueError(f"history's sums must be finite; entry {bad[0]} is {sums[bad[0]]}")
     some = counts > 0
     if some.all():
         return sums / counts, counts, ids.astype(np.int64, copy=False)

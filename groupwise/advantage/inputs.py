@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from groupwise.advantage.tree import parents
 from groupwise.types import Floats, Ints
 
 
 def checked(rewards: ArrayLike, levels: ArrayLike) -> tuple[Floats, Ints]:
-    """rewards [N] as float64, levels [N, L] as int64. ValueError when empty, not finite, or of shapes that differ."""
+    """rewards [N] as float64, levels [N, L] as int64.
+
+    ValueError when empty, not finite, of shapes that differ, or where ids are not nested.
+    """
     values, ids = np.asarray(rewards, dtype=np.float64), np.asarray(levels)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"rewards is {list(values.shape)}; it must be [N] with N > 0")
@@ -25,7 +29,10 @@ def checked(rewards: ArrayLike, levels: ArrayLike) -> tuple[Floats, Ints]:
         raise ValueError(
             f"reward {values[bad[0]]} of rollout {bad[0]} is not finite ({bad.size} of {values.size} are not)"
         )
-    return values, ids.astype(np.int64)
+    ids = ids.astype(np.int64)
+    if ids.shape[1] > 1:
+        parents(ids)  # complains where an id lies below two parents
+    return values, ids
 
 
 class Groups:

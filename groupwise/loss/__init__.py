@@ -3,14 +3,12 @@
 from groupwise.loss.diagnostics import ratio_diagnostics
 from groupwise.loss.importance import importance_weights, mismatch
 from groupwise.loss.kinds import DEFAULT_CLIP, LOSSES
-from groupwise.loss.kl import k1_penalty
 from groupwise.loss.policy import loss_denominator, policy_loss
 
 __all__ = [
     "DEFAULT_CLIP",
     "LOSSES",
     "importance_weights",
-    "k1_penalty",
     "loss_denominator",
     "mismatch",
     "policy_loss",

@@ -51,18 +51,5 @@ def kl_divergence(kind: str, logprobs: Tensor, ref_logprobs: Tensor, old_logprob
         return k3(logprobs, ref_logprobs)
     if kind == "k3_corrected":
         return k3_corrected(logprobs, ref_logprobs, old_logprobs)
-    reason = " (k1 goes into the reward: see k1_penalty)" if kind == "k1" else ""
+    reason = " (k1 goes into the reward)" if kind == "k1" else ""
     raise ValueError(f"kl {kind!r} cannot be part of a loss{reason}; allowed: {', '.join(LOSS_KL)}")
-
-
-def k1_penalty(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, beta: float) -> Tensor:
-    """[B, T] beta k1, detached, 0 at padded positions: what each token costs. Subtract the row's sum from its reward.
-
-    ValueError when the shapes differ.
-    """
-    if not logprobs.shape == ref_logprobs.shape == mask.shape:
-        raise ValueError(
-            f"logprobs {list(logprobs.shape)}, ref_logprobs {list(ref_logprobs.shape)} and mask {list(mask.shape)} "
-            "must have the same shape [B, T]"
-        )
-    return (beta * k1(logprobs, ref_logprobs)).detach().masked_fill(mask == 0, 0.0)

@@ -46,10 +46,10 @@ def policy_loss(
     Raises ValueError when a shape does not fit, a kind is unknown, or a needed argument is missing.
     """
     loss = find(kind)
-    if clip_low < 0 or clip_high < 0:
-        raise ValueError(f"clip_low {clip_low} and clip_high {clip_high} must not be negative")
-    if beta < 0:
-        raise ValueError(f"beta is {beta}; it must not be negative")
+    if not (clip_low >= 0 and clip_high >= 0):  # so that NaN is refused too
+        raise ValueError(f"clip_low is {clip_low} and clip_high {clip_high}; they must not be negative or NaN")
+    if not beta >= 0:
+        raise ValueError(f"beta is {beta}; it must not be negative or NaN")
     x = prepare(logprobs, old_logprobs, advantages, mask)
     ratio = loss.ratio(x.logprobs - x.old_logprobs, x.mask)
     token_loss = loss.surrogate(ratio, x.advantages, x.logprobs, clip_low, clip_high)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groupwise.advantage import ESTIMATORS, estimate, global_advantages, hierarchical_advantages, kernel_advantages
+from groupwise.config.learning import SCALES, AdvantageConfig
 from groupwise.types import Evidence
 
 from .cases import Batch, batches, known, reordered
@@ -177,6 +178,7 @@ def test_the_tree_uses_its_evidence_once_there_is_enough() -> None:
         ([1.0, 0.0], [0, 0], r"levels is \[2\]"),
         ([1.0, 0.0], np.zeros((2, 0), dtype=int), r"levels is \[2, 0\]"),
         ([1.0, 0.0], [[0.0], [1.0]], "levels is float64"),
+        ([1.0, 0.0], [[0, 7], [1, 7]], "levels is not nested: id 7 of column 1 has two parents in column 0, 0 and 1"),
     ],
 )
 @every_kind
@@ -192,5 +194,10 @@ def test_unknown_names() -> None:
         estimate("grpo", [1.0], [[0]], "prompt")
     with pytest.raises(ValueError, match="scale 'group' does not fit advantage 'global'; allowed: none, batch"):
         estimate("global", [1.0], [[0]], "group")
-    with pytest.raises(ValueError, match="advantage 'kernel' needs kernel_variance, features"):
+    with pytest.raises(ValueError, match="advantage 'kernel' needs evidence, kernel_variance, features"):
         estimate("kernel", [1.0], [[0]], evidence=None)
+
+
+def test_a_recipe_allows_the_scales_that_the_estimator_has() -> None:
+    for kind in get_args(AdvantageConfig.model_fields["kind"].annotation):
+        assert set(SCALES.get(kind, ("none", "group", "batch"))) == set(ESTIMATORS[kind].scales), kind

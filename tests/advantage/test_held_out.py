@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groupwise.advantage import global_advantages, hierarchical_advantages, rloo_advantages
-from groupwise.advantage.held_out import held_out_errors
+from groupwise.advantage.held_out import _reassigned, held_out_errors
 from groupwise.types import Evidence, Floats, Ints
 
 from .dense import trees
@@ -72,6 +72,18 @@ def test_true_groups_beat_random_ones_which_do_no_better_than_none() -> None:
     assert mean["hierarchical"] < 0.95 * mean["flat"]
     assert mean["hierarchical"] < 0.9 * min(mean["random"], mean["global"], mean["prompt"])
     assert mean["random"] > 0.98 * mean["flat"]
+
+
+def test_random_groups_take_their_past_with_them() -> None:
+    rewards, levels = simulated(0, (0.2, 0.02, 0.2))
+    rng, variances = np.random.default_rng(3), np.array([0.2, 0.02, 0.2])
+    history = rng.random(len(levels)), np.ones(len(levels)), levels
+    found = errors(rewards, levels, Evidence(variances=variances, ready=True, history=history))
+    dealt = _reassigned(np.concatenate([levels, levels]), np.random.default_rng(0))
+    now, past = np.split(dealt, 2)
+    assert (now == past).all()
+    expected = hierarchical_advantages(rewards, now, variances, history=(*history[:2], past))
+    assert found["random"] == pytest.approx(float((expected**2).mean()))
 
 
 def test_without_a_level_to_deal_random_is_the_tree_itself() -> None:

@@ -185,14 +185,38 @@ def test_history_counts_as_rollouts(levels: Ints, seed: int) -> None:
     np.testing.assert_allclose(result, hierarchical_advantages(rewards, levels, variances)[~old], atol=1e-11)
 
 
-def test_reasoning_steps_are_one_more_level() -> None:
-    # domain, cluster, prompt, and the state that a step starts from; rewards are the steps' scores
-    rng = np.random.default_rng(0)
-    start = rng.integers(0, 30, 80)
-    levels = np.stack([start // 12, start // 6, start // 3, start], axis=1)
-    scores, variances = rng.random(80), [0.02, 0.01, 0.05, 0.1, 0.08]
-    result = hierarchical_advantages(scores, levels, variances)
-    np.testing.assert_allclose(result, dense_advantages(scores, levels, variances), atol=1e-12)
+def test_reasoning_steps_are_one_more_level_below_the_prompt() -> None:
+    # two completions of each of two prompts of one task; a leaf is a completion's step, which starts from a state that
+    # the step before may share with its sibling: the first step of both starts from the question itself
+    task, prompt = [0] * 8, [0, 0, 0, 0, 1, 1, 1, 1]
+    state = [0, 1, 0, 2, 3, 4, 3, 4]  # a second step from another state, or after the same first one
+    scores, variances = np.array([1.0, 1.0, 0.0, 0.5, 0.0, 0.2, 0.4, 0.1]), [0.02, 0.05, 0.1, 0.08]
+    levels = np.array([task, prompt, state]).T
+    steps = hierarchical_advantages(scores, levels, variances)
+    np.testing.assert_allclose(steps, dense_advantages(scores, levels, variances), atol=1e-12)
+    # what is expected of a step is what its state promises: endless differences between states leave nothing else
+    alone = hierarchical_advantages(scores, levels, [0.02, 0.05, np.inf, 0.08])
+    np.testing.assert_allclose(alone, [1, 0, -1, 0, -0.4, 0.1, 0.4, -0.1], atol=1e-9)
+    # states without differences are the tree of prompts, whose leaves are then the steps
+    np.testing.assert_allclose(
+        hierarchical_advantages(scores, levels, [0.02, 0.05, 0.0, 0.08]),
+        hierarchical_advantages(scores, levels[:, :2], [0.02, 0.05, 0.08]),
+        atol=1e-12,
+    )
+    # what was scored from a state before informs it, and its prompt
+    past = np.array([3.0]), np.array([4.0]), levels[1:2]
+    known = hierarchical_advantages(scores, levels, variances, history=past)
+    np.testing.assert_allclose(known, dense_advantages(scores, levels, variances, history=past), atol=1e-12)
+    assert known[1] != steps[1] != 0
+
+
+def test_numbers_at_the_edge_of_floats() -> None:
+    for tiny in (1e-320, 5e-324, 1e-300):
+        result = hierarchical_advantages(REWARDS, THREE, [tiny] * 4)
+        assert np.isfinite(result).all()
+        assert (result[:2] != 0).all()
+    flat = hierarchical_advantages(REWARDS, THREE, [0.1] * 4)
+    assert (hierarchical_advantages(REWARDS, THREE, [0.1] * 4, root_mean=np.nan) == flat).all()  # precision 0: unasked
 
 
 def test_pinned() -> None:
@@ -254,9 +278,10 @@ ONE = ([1.0, 0.0], [[0, 0], [0, 1]], [1.0, 1.0, 1.0])
         ({"history": ([1.0], [1.0, 1.0], [[0, 0]])}, r"history is \[1\], \[2\], \[1, 2\]"),
         ({"history": ([1.0], [1.0], [[0]])}, "with L = 2"),
         ({"history": ([1.0], [1.0], [[0.0, 0.0]])}, "history's levels is float64"),
-        ({"history": ([1.0], [-1.0], [[0, 0]])}, "history's counts"),
-        ({"history": ([1.0], [np.nan], [[0, 0]])}, "history's counts"),
-        ({"history": ([np.inf], [1.0], [[0, 0]])}, "history's sums"),
+        ({"history": ([1.0], [1.0])}, "history has 2 parts"),
+        ({"history": ([1.0], [-1.0], [[0, 0]])}, "history's counts .* entry 0 is -1.0"),
+        ({"history": ([1.0], [np.nan], [[0, 0]])}, "history's counts .* entry 0 is nan"),
+        ({"history": ([1.0, np.inf], [1.0, 1.0], [[0, 0], [0, 0]])}, "history's sums .* entry 1 is inf"),
         ({"history": ([1.0], [1.0], [[3, 1]])}, "id 1 of column 1 has two parents in column 0, 0 and 3"),
         ({"history": ([1, 1], [1, 1], [[3, 8], [4, 8]])}, "id 8 of column 1 has two parents in column 0, 3 and 4"),
     ],

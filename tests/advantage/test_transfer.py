@@ -50,6 +50,39 @@ def test_it_is_the_dense_form(data: st.DataObject, levels: Ints, seed: int, with
 
 @QUICK
 @given(data=st.data(), levels=trees(), seed=st.integers(0, 1000))
+def test_entries_that_count_nothing_say_nothing(data: st.DataObject, levels: Ints, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rewards, past = rng.normal(size=len(levels)), data.draw(histories(levels))
+    variances, some = VARIANCES[-levels.shape[1] - 1 :], rng.random(len(past[0])) < 0.5
+    emptied = past[0], np.where(some, past[1], 0.0), past[2]
+    left = past[0][some], past[1][some], past[2][some]
+    result, expected = (
+        kernel_advantages(
+            rewards, levels, variances, 0.1, features_of(np.concatenate([levels, given[2]])), history=given
+        )
+        for given in (emptied, left)
+    )
+    np.testing.assert_allclose(result, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_diagonal_of_the_inverse(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, levels, features = batch(60)
+    path, places = levels[::2], features[::2]
+    between, noise = np.array([0.05, 0.03, 0.1]), np.random.default_rng(0).random(60) + 0.1
+    if not exact:
+        monkeypatch.setattr(kriging, "MOST_EXACT", 59)
+    matrix = np.diag(noise) + 0.3 * similarity(places)
+    for ids, variance in zip(path.T, between, strict=True):
+        matrix += variance * (ids[:, None] == ids)
+    right = np.random.default_rng(1).normal(size=(60, 2))
+    solved, diagonal = kriging.inverse(path, between, noise, 0.3, places, right)
+    np.testing.assert_allclose(solved, np.linalg.solve(matrix, right), atol=1e-7)
+    np.testing.assert_allclose(diagonal, np.diag(np.linalg.inv(matrix)), atol=1e-7)
+
+
+@QUICK
+@given(data=st.data(), levels=trees(), seed=st.integers(0, 1000))
 def test_without_a_kernel_it_is_hierarchical(data: st.DataObject, levels: Ints, seed: int) -> None:
     rewards, past = np.random.default_rng(seed).normal(size=len(levels)), data.draw(histories(levels))
     variances, features = VARIANCES[-levels.shape[1] - 1 :], features_of(np.concatenate([levels, past[2]]))

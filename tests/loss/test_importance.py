@@ -85,6 +85,16 @@ def test_mismatch_measures_the_divergence_from_the_engine() -> None:
     assert result["max"].item() == pytest.approx(max(distances))
 
 
+def test_policies_that_are_worlds_apart_have_finite_weights_and_mismatch() -> None:
+    far, near, mask = torch.tensor([[0.0, -300.0, -15.0]]), torch.zeros(1, 3), torch.tensor([[1.0, 2.0, 1.0]])
+    assert importance_weights(near, far, mask).tolist() == [[1.0, 2.0, 2.0]]
+    torch.testing.assert_close(importance_weights(far, near, mask), far.exp())
+    result = mismatch(near, far, mask)  # an entry of the mask that is not 0 is a valid token, whatever it is
+    assert result["abs"].item() == pytest.approx(105)
+    assert result["max"].item() == 300
+    assert result["kl"].item() == pytest.approx((math.exp(20) - 21 + math.exp(15) - 16) / 3, rel=1e-5)
+
+
 def test_errors() -> None:
     x = torch.zeros(2, 3)
     with pytest.raises(ValueError, match="cap is 0"):

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from groupwise.loss import k1_penalty
 from groupwise.loss.kl import k1, k2, k3, k3_corrected
 
 from .cases import loss_and_gradient, options, random_case
@@ -105,13 +104,3 @@ def test_policy_loss_adds_beta_times_the_mean_over_tokens() -> None:
             case.arguments(), **options("dapo", ref_logprobs=case.ref_logprobs, beta=0.7, kl=kl)
         )
         torch.testing.assert_close(both - policy, 0.7 * ON_POLICY[kl](pi, ref, old).mean())
-
-
-def test_k1_penalty_is_detached_and_silent_on_padding() -> None:
-    logprobs = torch.tensor([[-1.0, -2.0, torch.nan]], requires_grad=True)
-    ref = torch.tensor([[-1.5, -1.0, torch.inf]])
-    penalty = k1_penalty(logprobs, ref, torch.tensor([[1.0, 1.0, 0.0]]), beta=0.1)
-    torch.testing.assert_close(penalty, torch.tensor([[0.05, -0.1, 0.0]]))
-    assert not penalty.requires_grad
-    with pytest.raises(ValueError, match=r"mask \[3\]"):
-        k1_penalty(logprobs, ref, torch.ones(3), beta=0.1)

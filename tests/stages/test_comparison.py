@@ -167,6 +167,12 @@ def test_levels_that_are_not_in_use_have_no_say() -> None:
     assert not np.allclose(found["learned"], found["flat"])
 
 
+def test_clusters_are_judged_only_once_the_variances_may_be_relied_on() -> None:
+    for updates, judged in ((1, False), (12, True)):
+        made, _ = after(updates, grouping={"kind": "clusters"})
+        assert any(name.startswith("groups/error/") for name in made.report()) == judged
+
+
 @pytest.mark.parametrize("kind", ["ebpo", "spo"])
 def test_estimators_are_told_what_the_past_taught(kind: str) -> None:
     made, rng = comparison(advantage={"kind": kind}), np.random.default_rng(1)
