@@ -84,6 +84,8 @@ def _recipe_and_run(
     if resume:
         yield load_recipe(kind, _recipe_of(resume, source, "cannot be resumed by this command"), []), resume
         return
+    if path and source not in (written := read_yaml(path)) and (other := _OTHERS[source]) in written:
+        raise mistake(f"{path} names {other}, so it is a recipe of groupwise {'sft' if other == 'data' else 'train'}")
     recipe: Any = load_recipe(kind, path, overrides)
     if not getattr(recipe, source):
         raise mistake(f"{source} is empty{f' in {path}' if path else ''}; give a recipe that names {source}")
@@ -114,7 +116,8 @@ def _find_model(name: str) -> tuple[str, Path | None]:
     path = Path(name)
     if (path / "recipe.yaml").is_file():
         if not (path / "model").is_dir():
-            raise mistake(f"{path} holds no model yet; groupwise train --resume {path} finishes it")
+            command = "train" if "tasks" in read_yaml(path / "recipe.yaml") else "sft"
+            raise mistake(f"{path} holds no model yet; groupwise {command} --resume {path} finishes it")
         return str(path / "model"), path
     if len(path.parts) > 1 and path.parent.is_dir() and not path.exists():  # else it may be a hub id
         raise mistake(f"no run or model folder {path}{_near_runs(path)}")
@@ -122,6 +125,7 @@ def _find_model(name: str) -> tuple[str, Path | None]:
     return name, path.parent if inside else None
 
 
+_OTHERS = {"tasks": "data", "data": "tasks"}  # what the other kind of recipe must name
 _FILE = {"metavar": "RECIPE", "type": Path, "help": "the recipe, a YAML file"}
 _TRAINING = {
     "recipe": {**_FILE, "nargs": "?"},

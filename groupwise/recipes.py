@@ -24,11 +24,18 @@ EXAMPLES = {"--tasks": '[{"name": "gcd"}]', "--rewards": '[{"name": "accuracy"}]
 def load_recipe(kind: type[AnyRecipe], path: Path | None, overrides: Sequence[str]) -> AnyRecipe:
     """The recipe of class `kind` in the YAML file `path` (None: the defaults) with overrides `--section.key value`."""
     written = read_yaml(path) if path else {}
+    return recipe_of(kind, _merge(written, _parse_overrides(kind, overrides)), path, written)
+
+
+def recipe_of(
+    kind: type[AnyRecipe], tree: Mapping[str, Any], path: Path | None = None, written: object = None
+) -> AnyRecipe:
+    """The recipe of class `kind` with these keys. UserError names the key and the file `path` with `written`."""
     # A recipe may change some defaults of a section; they hold even when the file names the section's other keys.
     defaults = {name: field.default for name, field in kind.model_fields.items()}
     own = {name: d.model_dump(exclude_unset=True) for name, d in defaults.items() if isinstance(d, BaseModel)}
     try:
-        return kind.model_validate(_merge(_merge(own, written), _parse_overrides(kind, overrides)))
+        return kind.model_validate(_merge(own, tree))
     except ValidationError as error:
         raise mistake(explain(error.errors(), list(keys(kind)), path, written)) from None
 

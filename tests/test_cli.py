@@ -244,7 +244,9 @@ def test_sft(calls: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["sft", "--resume", "runs/careful"]) == 0
     assert calls.seen["resume"] is True
     assert refused(capsys, "sft") == "data is empty; give a recipe that names data"
-    assert refused(capsys, "sft", "demo.yaml").startswith("unknown key tasks in demo.yaml")
+    assert refused(capsys, "sft", "demo.yaml") == "demo.yaml names tasks, so it is a recipe of groupwise train"
+    assert refused(capsys, "train", "careful.yaml") == "careful.yaml names data, so it is a recipe of groupwise sft"
+    assert refused(capsys, "eval", "runs/careful").endswith("groupwise sft --resume runs/careful finishes it")
 
 
 def test_report(calls: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:

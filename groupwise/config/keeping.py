@@ -9,9 +9,12 @@ from pydantic import Field
 from groupwise.config.section import Positive, Section
 
 
-class RunConfig(Section):
+class FolderConfig(Section):
     dir: str | None = None
     """The run's own folder; default `runs/<recipe's stem>`."""
+
+
+class RunConfig(FolderConfig):
     rollouts: bool = True
     """Keep every rollout as Parquet under `rollouts/`."""
     report: bool = True

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from groupwise.config.data import RewardConfig, SftDataConfig, TaskConfig
 from groupwise.config.grouping import GroupingConfig
-from groupwise.config.keeping import CheckpointConfig, LogConfig, RunConfig
+from groupwise.config.keeping import CheckpointConfig, FolderConfig, LogConfig, RunConfig
 from groupwise.config.learning import AdvantageConfig, LoraConfig, LossConfig, SftUpdateConfig, UpdateConfig
 from groupwise.config.rollout import EvalConfig, RolloutConfig
 from groupwise.config.section import Positive, Section
@@ -107,7 +107,7 @@ class SftRecipe(Section):
     """Packed rows an optimizer step."""
     micro_rows: Positive = 8
     """Rows of one forward and backward pass; fewer need less memory, and the gradient stays the same."""
-    run: RunConfig = RunConfig()
+    run: FolderConfig = FolderConfig()
     update: SftUpdateConfig = SftUpdateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()

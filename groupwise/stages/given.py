@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from groupwise.config import DataConfig, Recipe, RewardConfig, TaskConfig
-from groupwise.recipes import dump_recipe, load_recipe
+from groupwise.recipes import dump_recipe, load_recipe, recipe_of
 from groupwise.run.disk import writing
 from groupwise.run.folder import RECIPE, new_run
 from groupwise.run.world import World
@@ -30,7 +30,7 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None) -> Recipe:
         found = load_recipe(Recipe, Path(recipe), [])
         run = found.run.dir or f"runs/{Path(recipe).stem}"
         return found.model_copy(update={"run": found.run.model_copy(update={"dir": run})})
-    return Recipe.model_validate(recipe or {})
+    return recipe_of(Recipe, recipe or {})
 
 
 def with_data(recipe: Recipe) -> Recipe:

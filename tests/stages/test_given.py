@@ -30,6 +30,10 @@ def test_a_recipe_comes_in_any_form(tmp_path: Path) -> None:
     assert as_recipe(tmp_path / "mine.yaml").steps == as_recipe({"steps": 3}).steps == as_recipe(Recipe(steps=3)).steps
     assert as_recipe(str(tmp_path / "mine.yaml")).run.dir == "runs/mine"
     assert as_recipe(None) == Recipe()
+    with pytest.raises(UserError, match=r"unknown key stesp; did you mean steps\?"):
+        as_recipe({"stesp": 5})
+    with pytest.raises(UserError, match=r"rollout\.group_size: 0 is out of range; it must be greater than 0"):
+        as_recipe({"rollout": {"group_size": 0}})
 
 
 def test_functions_replace_the_default_reward_and_stand_beside_named_ones() -> None:
