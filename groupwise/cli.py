@@ -45,7 +45,7 @@ def evaluate(arguments: Namespace, overrides: list[str]) -> None:
     recipe, models = load_recipe(Recipe, path, overrides), [model for model, _ in found]
     if not recipe.tasks:
         names = ", ".join(models)
-        raise mistake(f'no tasks to evaluate {names} on; name them with --recipe R or --tasks \'[{{"name": "gcd"}}]\'')
+        raise mistake(f"no tasks to evaluate {names} on; name them with --recipe R or --tasks '[{{name: gcd}}]'")
     if not recipe.eval.prompts:
         raise mistake("eval.prompts is 0: there is nothing to evaluate on; give --prompts N")
     from groupwise.stages.evaluate import evaluate_command

@@ -30,6 +30,8 @@ _SENTENCES = {
     "less_than": "{place}: {value} is out of range; it must be less than {lt:g}",
     "less_than_equal": "{place}: {value} is out of range; it must be at most {le:g}",
     "missing": "{place} is missing",
+    "string_too_short": "{place} is empty",
+    "too_short": "{place} is empty; give at least {min_length}",
     "invalid_key": "{place} is not a key; keys are text",
     "value_error": "{error}",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,15 @@ from groupwise.mistakes import did_you_mean, explain, mistake, nearest_paths
 AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
 
 
-EXAMPLES = {"--tasks": '[{"name": "gcd"}]', "--rewards": '[{"name": "accuracy"}]', "--data": '[{"name": "gcd"}]'}
+EXAMPLES = {
+    "--tasks": "[{name: gcd}]",
+    "--rewards": "[{name: accuracy}]",
+    "--data": "[{name: gcd}]",
+    "--grouping.thresholds": "[0.7, 0.5]",
+    "--update.betas": "[0.9, 0.95]",
+    "list": "[a, b]",
+    "mapping": "{a: 1}",
+}
 
 
 def load_recipe(kind: type[AnyRecipe], path: Path | None, overrides: Sequence[str]) -> AnyRecipe:
@@ -88,10 +95,13 @@ def _value(flag: str, text: str, field: Mapping[str, Any]) -> Any:
     if not types & {"array", "object"}:
         return text
     try:
-        return json.loads(text)
-    except ValueError:
-        example = EXAMPLES.get(flag, '["a", "b"]' if "array" in types else '{"a": 1}')
-        raise mistake(f"{flag}: {text} is not JSON; write e.g. {flag} '{example}'") from None
+        value = yaml.load(text, Loader=_Loader)  # as in the file; JSON is YAML
+    except (yaml.YAMLError, ValueError):
+        value = None
+    if isinstance(value, list if "array" in types else dict):
+        return value
+    kind = "list" if "array" in types else "mapping"
+    raise mistake(f"{flag}: {text} is not a {kind}; write e.g. {flag} '{EXAMPLES.get(flag, EXAMPLES[kind])}'")
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,9 +19,9 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "recipe.md"
 HEAD = """# Every recipe key
 
 A recipe is a YAML file that names only what differs from the defaults below. Each key is also an option of the
-command line, dotted: `groupwise train recipes/demo.yaml --rollout.group_size 4`; the option wins. Lists are given there
-as JSON. This page is written by `scripts/recipe_page.py` from what validates the recipe; `groupwise train --help`
-prints the same.
+command line, dotted: `groupwise train recipes/demo.yaml --rollout.group_size 4`; the option wins. Lists and mappings
+are written there as in the file: `--tasks '[{name: gcd}]'`. This page is written by `scripts/recipe_page.py` from what
+validates the recipe; `groupwise train --help` prints the same.
 """
 
 

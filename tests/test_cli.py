@@ -199,7 +199,7 @@ def test_eval_of_any_other_model_needs_tasks(
     assert calls.seen["models"] == [model]
     capsys.readouterr()
     assert refused(capsys, "eval", model) == (
-        f'no tasks to evaluate {model} on; name them with --recipe R or --tasks \'[{{"name": "gcd"}}]\''
+        f"no tasks to evaluate {model} on; name them with --recipe R or --tasks '[{{name: gcd}}]'"
     )
 
 
@@ -221,7 +221,7 @@ def test_what_eval_refuses(calls: SimpleNamespace, capsys: pytest.CaptureFixture
         "eval seedling --seed many": "--seed: invalid int value: 'many'",
         "eval seedling runs/tuned runs/tund": "no run or model folder runs/tund; did you mean runs/tuned?",
         "eval seedling org/x": (
-            'no tasks to evaluate seedling, org/x on; name them with --recipe R or --tasks \'[{"name": "gcd"}]\''
+            "no tasks to evaluate seedling, org/x on; name them with --recipe R or --tasks '[{name: gcd}]'"
         ),
         "eval seedling --recipe demo.yaml --prompts 0": (
             "eval.prompts is 0: there is nothing to evaluate on; give --prompts N"

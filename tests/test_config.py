@@ -44,7 +44,14 @@ def test_the_override_wins_over_the_file_and_the_file_over_the_default(tmp_path:
     assert recipe.rollout == Recipe().rollout.model_copy(update={"group_size": 4, "top_k": 7})
 
 
-def test_lists_are_json_and_replace_the_file_s_list(tmp_path: Path) -> None:
+def test_lists_are_written_as_in_the_file(tmp_path: Path) -> None:
+    words = "--tasks", "[{name: gcd, params: {max_value: 1e2}}]", "--grouping.thresholds", "[.9, .7]"
+    recipe = load(tmp_path, "grouping: {kind: clusters}", *words)
+    assert (recipe.tasks[0].name, recipe.tasks[0].params) == ("gcd", {"max_value": 100.0})
+    assert recipe.grouping.thresholds == [0.9, 0.7]
+
+
+def test_lists_may_be_json_and_replace_the_file_s_list(tmp_path: Path) -> None:
     tasks = [{"name": "gcd", "params": {"max_value": 50, "ops": ["+", "-"]}}, {"name": "sums", "weight": 2}]
     recipe = load(tmp_path, "tasks: [{name: products}]", "--tasks", json.dumps(tasks), '--rollout.stop=["\\n", ","]')
     assert [task.name for task in recipe.tasks] == ["gcd", "sums"]
@@ -148,14 +155,22 @@ def test_broken_yaml_names_the_line(tmp_path: Path) -> None:
         (["--steps", "many"], "steps: 'many' is not a whole number"),
         (["--rollout.group_size", "0"], "rollout.group_size: 0 is out of range; it must be greater than 0"),
         (["--tasks", '["gcd"]'], "tasks[0]: 'gcd' is not a mapping of keys to values"),
-        (["--tasks", '{"name": "gcd"}'], "tasks: {'name': 'gcd'} is not a list"),
+        (
+            ["--tasks", '{"name": "gcd"}'],
+            '--tasks: {"name": "gcd"} is not a list; write e.g. --tasks \'[{name: gcd}]\'',
+        ),
         (["--run", '{"dir": "x"}'], "unknown key --run; did you mean --run.dir or --run.rollouts or --run.report?"),
         (["--tasks", '[{"nam": "gcd"}]'], "unknown key tasks[0].nam; did you mean tasks[0].name?"),
+        (["--tasks", "gcd"], "--tasks: gcd is not a list; write e.g. --tasks '[{name: gcd}]'"),
+        (["--tasks", "[{name: gcd"], "--tasks: [{name: gcd is not a list; write e.g. --tasks '[{name: gcd}]'"),
+        (["--lora.targets", "q"], "--lora.targets: q is not a list; write e.g. --lora.targets '[a, b]'"),
         (
-            ["--tasks", "[{name: gcd}]"],
-            '--tasks: [{name: gcd}] is not JSON; write e.g. --tasks \'[{"name": "gcd"}]\'',
+            ["--grouping.thresholds", "0.8"],
+            "--grouping.thresholds: 0.8 is not a list; write e.g. --grouping.thresholds '[0.7, 0.5]'",
         ),
-        (["--lora.targets", "[q]"], '--lora.targets: [q] is not JSON; write e.g. --lora.targets \'["a", "b"]\''),
+        (["--rollout.stop", "['']"], "rollout.stop[0] is empty"),
+        (["--grouping.thresholds", "[]"], "grouping.thresholds is empty; give at least 1"),
+        (["--model", ""], "model is empty"),
     ],
 )
 def test_what_is_wrong_in_an_override_is_said_in_one_line(tmp_path: Path, words: list[str], message: str) -> None:
@@ -222,12 +237,12 @@ named = {"name": texts, "weight": st.floats(min_value=1e-9, max_value=1e9), "par
 recipes = st.fixed_dictionaries(
     {},
     optional={
-        "model": texts,
+        "model": texts.filter(bool),
         "seed": st.integers(min_value=0),
         "tasks": st.lists(st.fixed_dictionaries(named), max_size=3, unique_by=lambda task: task["name"]),
         "rewards": st.lists(st.fixed_dictionaries({"name": texts, "weight": numbers}), max_size=3),
         "run": st.fixed_dictionaries({"dir": st.none() | texts, "report": st.booleans()}),
-        "rollout": st.fixed_dictionaries({"stop": st.lists(texts), "temperature": st.floats(1e-9, 1e9)}),
+        "rollout": st.fixed_dictionaries({"stop": st.lists(texts.filter(bool)), "temperature": st.floats(1e-9, 1e9)}),
         "loss": st.fixed_dictionaries({"clip_low": st.none() | st.floats(0, 1e9), "kl": st.sampled_from(["k1", "k2"])}),
         "update": st.fixed_dictionaries({"betas": st.tuples(rates, rates)}),
     },

@@ -19,7 +19,7 @@ WITHIN_PROMPT = ("grpo", "rloo")  # estimators whose advantages are 0 where a pr
 class Recipe(Section):
     """Everything about a GRPO run; every key can be overridden on the command line, e.g. `--loss.beta 0.04`."""
 
-    model: str = "seedling"
+    model: Annotated[str, Field(min_length=1)] = "seedling"
     """`seedling` (embedded), a Hugging Face folder, or a hub id."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Fixes prompts, sampling and everything else that is drawn."""
@@ -89,7 +89,7 @@ class Recipe(Section):
 class SftRecipe(Section):
     """Supervised fine-tuning on demonstrations, packed into rows."""
 
-    model: str = "seedling"
+    model: Annotated[str, Field(min_length=1)] = "seedling"
     """`seedling` (embedded), a Hugging Face folder, or a hub id."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Fixes the order and the drawn demonstrations."""

@@ -46,7 +46,7 @@ class RolloutConfig(Section):
     """Keep the smallest set of tokens with this probability; 1 is off."""
     top_k: Annotated[int, Field(ge=0)] = 0
     """Keep this many most likely tokens; 0 is off."""
-    stop: list[str] = []
+    stop: list[Annotated[str, Field(min_length=1)]] = []
     """Strings that end a completion."""
     overlong: Literal["keep", "mask", "penalise"] = "keep"
     """Completions cut at max_tokens: keep their reward, mask them out of the loss, or subtract DAPO's soft penalty."""
