@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -42,6 +43,29 @@ def test_every_key_that_the_trl_page_names_exists() -> None:
     for cell in re.findall(r"^\| `.*?` \| (.*?) \|", page, re.MULTILINE):
         for dotted in re.findall(r"`([a-z_]+(?:\[\])?(?:\.[a-z_]+)+)", cell):
             assert dotted.rpartition(".")[2] in keys, dotted
+
+
+def test_the_page_of_the_run_folder_names_all_that_is_there(tmp_path: Path) -> None:
+    """Files, columns of the rollouts and keys of the summary of a real run."""
+    import pyarrow.parquet as pq
+
+    from groupwise import Trainer
+
+    recipe = {
+        "tasks": [{"name": "gcd"}],
+        "steps": 1,
+        "rollout": {"batch_size": 4, "group_size": 2, "max_tokens": 4},
+        "eval": {"prompts": 2},
+        "run": {"dir": str(tmp_path / "run")},
+    }
+    Trainer(recipe).train()
+    (rollouts,) = (tmp_path / "run" / "rollouts").iterdir()
+    page = (ROOT / "docs" / "run-folder.md").read_text()
+    named = set(re.findall(r"`([\w./-]+?)/?`", page))
+    columns = set(pq.read_schema(rollouts).names)
+    files = {path.name for path in (tmp_path / "run").iterdir()} - {"rollouts"} | {f"rollouts/{rollouts.name}"}
+    keys = set(json.loads((tmp_path / "run" / "summary.json").read_text()))
+    assert columns | files | keys <= named
 
 
 def scripts() -> list[str]:
