@@ -13,7 +13,7 @@ from rich.text import Text
 from groupwise.report.gains import Gain, Rate
 from groupwise.report.table import EN_DASH, MARKS
 from groupwise.report.words import MINUS, count, points
-from groupwise.stages.summarise import sizes
+from groupwise.stages.summarise import is_graded, sizes
 
 NOTHING = "-"
 ALL = "all tasks"
@@ -61,6 +61,10 @@ def _side_by_side(
     room = max(1, (width - first) // another)
     for start in range(1, len(results), room):
         yield _beside_first(results, differences, tasks, labels, range(start, min(start + room, len(results))))
+    if any(map(is_graded, results)):
+        rewards = [NOTHING if (mean := result["reward"]) is None else f"{mean:.3g}" for result in results]
+        pairs = (f"{label} {reward}" for label, reward in zip(labels, rewards, strict=True))
+        yield Text(f"mean reward: {', '.join(pairs)}", style="dim")
     yield Text("differences with 95 % intervals, paired by prompt; \u2713 gain, \u25bc loss beyond it", style="dim")
 
 
@@ -110,8 +114,9 @@ def _remarks(result: Mapping[str, Any]) -> str:
     if result["length_mean"] is None:
         return "no task has held-out prompts"
     dropped = f"; {count(result['dropped_rollouts'])} dropped" if result["dropped_rollouts"] else ""
+    graded = f"; mean reward {result['reward']:.3g}" if is_graded(result) else ""
     return (
-        f"95 % intervals; {result['length_mean']:.0f} tokens a completion, "
+        f"95 % intervals{graded}; {result['length_mean']:.0f} tokens a completion, "
         f"{result['truncated']:.1%} cut at max_tokens{dropped}"
     )
 

@@ -14,6 +14,7 @@ from groupwise.report import before_after_table, profile_table, write_report
 from groupwise.run.disk import writing
 from groupwise.run.folder import MODEL, PROFILE, REPORT, SUMMARY
 from groupwise.stages.record import Totals, machine, peak_memory_mib
+from groupwise.stages.summarise import is_graded
 
 
 def finish(
@@ -49,6 +50,8 @@ def finish(
     console = Console()
     if after and after["by_task"]:
         console.print(before_after_table(summary))
+        if before and (is_graded(before) or is_graded(after)):
+            console.print(f"mean reward {before['reward']:.3g} before, {after['reward']:.3g} after", highlight=False)
     console.print(
         f"{summary['rollouts']:,} rollouts, {summary['tokens']:,} tokens in {summary['train_seconds']:.0f} s of "
         f"training; {summary['dropped_rollouts']} rollouts dropped.",

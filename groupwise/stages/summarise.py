@@ -27,18 +27,20 @@ Result = dict[str, Any]
 
 
 def summarise(rollouts: Sequence[Rollout], config: EvalConfig) -> Result:
-    """pass@k and maj@k over prompts, by task and as the mean of the tasks, each with a 95 % interval.
+    """pass@k and maj@k over prompts, by task and as the mean of the tasks, each with a 95 % interval; the mean reward.
 
     Dropped rollouts are left out and counted; a prompt with fewer than k others does not count for pass@k and maj@k,
     nor a task without such prompts. Where nothing was measured a value is None.
     """
     prompts: dict[str, dict[str, list[Outcome]]] = {}
+    rewards: dict[str, dict[str, list[float]]] = {}
     domains: dict[str, set[str]] = {}
     for rollout in rollouts:
         domains.setdefault(rollout.prompt.task, set()).add(rollout.prompt.domain)
         if rollout.dropped is None:
             outcome = rollout.reward >= CORRECT, voted_answer(rollout.completion.text)
             prompts.setdefault(rollout.prompt.task, {}).setdefault(rollout.prompt.id, []).append(outcome)
+            rewards.setdefault(rollout.prompt.task, {}).setdefault(rollout.prompt.id, []).append(rollout.reward)
     measured = {
         f"{name}@{k}": _values(prompts, measure, k)
         for name, measure in (("pass", _pass), ("maj", _majority))
@@ -48,8 +50,11 @@ def summarise(rollouts: Sequence[Rollout], config: EvalConfig) -> Result:
     rates: Result = {}
     for name, values in measured.items():
         rates |= _described(name, values, rate_interval)
+    by_task = {task: float(np.mean([np.mean(one) for one in found.values()])) for task, found in rewards.items()}
     return {
         **rates,
+        "reward": _mean(list(by_task.values())),
+        "by_task_reward": by_task,
         "by_task": rates["by_task_pass@1"],
         "by_task_interval": rates["by_task_pass@1_interval"],
         "by_task_prompts": {task: len(found) for task, found in prompts.items()},
@@ -91,7 +96,13 @@ def held_out_metrics(result: Mapping[str, Any] | None) -> dict[str, float]:
     """The columns of a metrics row for an evaluation in the middle of a run."""
     if result is None or result["pass@1"] is None:
         return {}
-    return {"eval/pass@1": result["pass@1"], **{f"eval/{t}/pass@1": rate for t, rate in result["by_task"].items()}}
+    tasks = {f"eval/{task}/pass@1": rate for task, rate in result["by_task"].items()}
+    return {"eval/pass@1": result["pass@1"], "eval/reward": result["reward"], **tasks}
+
+
+def is_graded(result: Mapping[str, Any]) -> bool:
+    """Whether the judging reward says more than right and wrong, so that its mean is not pass@1."""
+    return result["reward"] is not None and abs(result["reward"] - result["pass@1"]) > 1 - CORRECT
 
 
 def sizes(samples: int) -> list[int]:

@@ -96,3 +96,10 @@ def test_what_was_not_measured_is_a_dash() -> None:
 def test_dropped_rollouts_are_told() -> None:
     made = {"model": "m", **measured([*rights("a", 1), rollout("a", 1, None)])}
     assert "1 dropped" in " ".join(shown(made))
+
+
+def test_the_mean_reward_is_told_where_it_has_grades() -> None:
+    graded, plain = {"model": "m", **measured(rights("a", 0.5, 1))}, {"model": "n", **measured(rights("a", 0, 1))}
+    assert "mean reward 0.75;" in " ".join(shown(graded))
+    assert "mean reward" not in " ".join(shown(plain) + shown(several(plain, plain)))
+    assert "mean reward: A 0.5, B 0.75" in " ".join(shown(several(plain, graded)))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from groupwise.config import EvalConfig
-from groupwise.stages.summarise import compare, held_out_metrics, sizes, summarise
+from groupwise.stages.summarise import compare, held_out_metrics, is_graded, sizes, summarise
 from groupwise.types import Completion, Prompt, Rollout
 
 
@@ -46,6 +46,18 @@ def test_one_task_has_the_interval_of_all() -> None:
     result = measured(rights("a", 0, 0, 0))
     assert result["pass@1_interval"] == pytest.approx(result["by_task_interval"]["a"])
     assert result["pass@1_interval"][1] > 0.3  # none of three
+
+
+def test_the_mean_reward_stands_beside_where_rewards_have_grades() -> None:
+    result = measured([*rights("a", 0.5, 0.25, 1), rollout("a", 2, 0.0), *rights("b", 0.25)])
+    assert result["by_task_reward"] == pytest.approx({"a": (0.5 + 0.25 + 0.5) / 3, "b": 0.25})
+    assert result["reward"] == pytest.approx((1.25 / 3 + 0.25) / 2)
+    assert held_out_metrics(result)["eval/reward"] == result["reward"]
+    assert is_graded(result)
+    plain = measured(rights("a", 1, 0, 1 - 1e-9))
+    assert not is_graded(plain)
+    assert plain["reward"] == pytest.approx(plain["pass@1"])
+    assert not is_graded(measured([]))
 
 
 def test_almost_right_is_wrong() -> None:
@@ -99,7 +111,8 @@ def test_the_sizes() -> None:
 
 def test_a_row_of_metrics() -> None:
     result = measured([*rights("a", 1), *rights("b", 0)])
-    assert held_out_metrics(result) == {"eval/pass@1": 0.5, "eval/a/pass@1": 1.0, "eval/b/pass@1": 0.0}
+    rates = {"eval/pass@1": 0.5, "eval/a/pass@1": 1.0, "eval/b/pass@1": 0.0}
+    assert held_out_metrics(result) == rates | {"eval/reward": 0.5}
 
 
 def test_domains_of_a_task() -> None:
