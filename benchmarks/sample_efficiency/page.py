@@ -121,7 +121,7 @@ def row(arm: str, values: Mapping[str, Any]) -> list[str]:
         words(values["final_iqm"], ".3f"),
         words(values["worst_final"], ".3f"),
         words(paired["area_difference"], "+.3f") if paired else "",
-        words(paired["rollouts_ratio"], ".2f") if paired else "",
+        words(paired["rollouts_ratio"], ".2f").replace("0.00", "never") if paired else "",
     ]
 
 
