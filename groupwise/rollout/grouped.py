@@ -18,14 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from groupwise.attention import UnsupportedError, attending_by, attending_configs, check_arguments, ordinary
+from groupwise.attention import UnsupportedError, attending_by, attending_configs, check_arguments
 from groupwise.rollout.cache import GroupedCache
 from groupwise.rollout.plain import Prefix, forward
 
 ATTENTION = "groupwise_decode"
-ORDINARY = (DynamicLayer, DynamicSlidingWindowLayer)  # layers that see all of the past, or a window of it
 
 
 class GroupedDecoder:
@@ -56,18 +54,6 @@ class GroupedDecoder:
         """Take in the rows of a decoder that has made no step yet, behind these."""
         self._positions = torch.cat([self._positions, other._positions])
         self._cache.join(other._cache)
-
-
-def supports(model: nn.Module, prefix: Prefix) -> bool:
-    """Whether the model attends in the ordinary way, through transformers' interface; tried on one step."""
-    if not ordinary(model) or not all(type(layer) in ORDINARY for layer in prefix.cache.layers):
-        return False
-    prompts = torch.arange(len(prefix.mask), device=prefix.mask.device)
-    try:
-        GroupedDecoder(model, prefix, prompts).step(torch.zeros_like(prompts))
-    except UnsupportedError:
-        return False
-    return True
 
 
 def attend(

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from groupwise.rollout.adapters import merged
 from groupwise.rollout.encode import end_token_ids
-from groupwise.rollout.grouped import GroupedDecoder, supports
+from groupwise.rollout.grouped import GroupedDecoder
 from groupwise.rollout.int8 import Rounded
 from groupwise.rollout.plain import PlainDecoder, read
 from groupwise.rollout.running import Running
 from groupwise.rollout.stopping import StopStrings
+from groupwise.rollout.trial import may_share
 from groupwise.rollout.waiting import Waiting
 from groupwise.run.doing import doing
 from groupwise.run.profile import span
@@ -54,7 +55,7 @@ class LocalEngine:
         self.max_batch_rows, self.max_batch_tokens = max_batch_rows, max_batch_tokens
         self.policy_version, self._int8 = 0, int8
         self._ends = end_token_ids(model, tokenizer)
-        self._grouped = None if grouped else False  # None: not tried yet
+        self._grouped, self._tried = grouped, False
 
     def take_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Only note the version: the learner's tensors are this engine's own, so they are not even looked at."""
@@ -98,16 +99,17 @@ class LocalEngine:
         return next(self.model.parameters()).device
 
     def _waiting(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> Waiting:
-        if self._grouped is None and prompts:
-            self._grouped = supports(self.model, read(self.model, [prompts[0]], self._device))
-            if not self._grouped:
+        if prompts and not self._tried:
+            shareable = may_share(self.model, self._device)
+            if self._grouped and not shareable:
                 _log.warning("%s attends in a way of its own: its rows share no keys", type(self.model).__name__)
+            self._grouped, self._tried = self._grouped and shareable, True
         return Waiting(
             prompts,
             sampling.max_tokens,
             rows=self.max_batch_rows,
             tokens=self.max_batch_tokens,
-            shared=bool(self._grouped),
+            shared=self._grouped,
         )
 
     def _begin(self, rows: Running, prompts: Sequence[tuple[int, ...]]) -> GroupedDecoder | PlainDecoder:

@@ -218,7 +218,7 @@ def test_equal_prompts_are_read_once() -> None:
     local = engine()
     read: list[tuple[int, ...]] = []
     embed: Any = local.model.get_input_embeddings()  # type: ignore[operator]
-    local.generate(SOME[:1], [0], Sampling(max_tokens=1))  # the engine tries its decoder once
+    local.generate(SOME[:1], [0], Sampling(max_tokens=1))  # the engine tries its decoders once
     embed.register_forward_hook(lambda _, args, out: read.append(tuple(args[0].shape)))
     local.generate(SOME + SOME, range(2 * len(SOME)), Sampling(max_tokens=2))
     different = {prompt.token_ids for prompt in SOME}
@@ -277,6 +277,7 @@ def test_waiting_rows_take_the_places_of_those_that_are_over() -> None:
 def test_no_row_goes_beyond_the_models_positions() -> None:
     local = engine(ends=ENDS, **JOINING)
     prompts = [prompt_of(24)] * 40
+    local.generate(prompts[:1], [0], Sampling(max_tokens=1))  # the engine tries its decoders once
     last: list[int] = []
     local.model.register_forward_pre_hook(
         lambda _, args, kwargs: last.append(int(kwargs["position_ids"].max())), with_kwargs=True
