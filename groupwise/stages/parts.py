@@ -91,6 +91,7 @@ class Parts:
         )
         free = self.world.gather([_free_bytes(recipe)])[0]  # groups must be the same in every process
         self.comparison = Comparison(recipe, build_embeddings(recipe, self.policy.model), free)
+        context = policy.context_length(self.policy.model)
         mixture = Mixture(tasks, [t.weight for t in recipe.tasks], recipe.seed)
         self.collector = Collector(
             recipe.rollout,
@@ -99,11 +100,11 @@ class Parts:
             self.policy.tokenizer,
             self.engine,
             self.scorer,
-            policy.context_length(self.policy.model),
+            context,
             self.world,
             recipe.rollout.repeat if recipe.advantage.kind == "hierarchical" else 0.0,
         )
-        self.evaluator = Evaluator(recipe, self.policy.tokenizer, self.judge, tasks, self.world)
+        self.evaluator = Evaluator(recipe, self.policy.tokenizer, self.judge, tasks, self.world, context)
         self.totals = Totals()
         self.before: dict[str, Any] | None = None  # the evaluation before the first update
 
