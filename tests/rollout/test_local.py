@@ -95,9 +95,10 @@ def test_draws_follow_the_models_distribution() -> None:
     assert float(((counts[order] - expected) ** 2 / expected).sum()) < 23.5  # the 1 - 1e-4 quantile, 4 degrees
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
-def test_pairs_follow_the_models_distribution_where_rows_join(grouped: bool) -> None:
-    local, many = engine(grouped=grouped, max_batch_rows=300), 3000
+def test_pairs_follow_the_models_distribution_where_rows_join(grouped: bool, dtype: torch.dtype) -> None:
+    local, many = engine(grouped=grouped, compute_dtype=dtype, max_batch_rows=300), 3000
     first, rest = local.generate([SOME[0]], [0], Sampling(max_tokens=2, top_k=1))[0].token_ids
     local._ends = (first,)  # rows leave after the first token or after the second
     completions = local.generate([SOME[0]] * many, range(many), Sampling(max_tokens=2, top_k=3))
