@@ -147,9 +147,10 @@ class LocalEngine:
             # inside a caller's autocast, weights cast earlier or here would outlive their updates
             torch.clear_autocast_cache()
             with (
-                torch.no_grad(),
                 torch.autocast(self._device.type, self.compute_dtype if mixed else None, enabled=mixed),
                 nullcontext() if mixed else merged(self.model),  # a cast would round away what adapters add
+                # last: what is made in inference mode can never be learned from; in it autocast would keep no casts
+                torch.no_grad() if mixed else torch.inference_mode(),
             ):
                 yield
         finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from groupwise.run.doing import listening
 from groupwise.types import Completion, Engine, Prompt, Sampling, UserError
@@ -209,10 +210,28 @@ def test_dropout_is_off_and_no_graph_is_kept() -> None:
     local = engine()
     model: Any = local.model
     seen: list[tuple[bool, bool]] = []
-    model.lm_head.register_forward_hook(lambda m, _, out: seen.append((m.training, out.requires_grad)))
+    model.lm_head.register_forward_hook(lambda m, _, out: seen.append((m.training, out.is_inference())))
     model.train()
     local.generate(SOME, KEYS, Sampling(max_tokens=3))
-    assert set(seen) == {(False, False)}
+    assert set(seen) == {(False, True)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_a_model_keeps_of_a_generation_can_be_learned_from(dtype: torch.dtype) -> None:
+    far = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    rope = {**far, "original_max_position_embeddings": 16}
+
+    def made(config: Any) -> Any:
+        return LlamaForCausalLM(LlamaConfig(**{**config.to_dict(), "rope_parameters": rope}))
+
+    local = engine(made_by=made, compute_dtype=dtype)
+    model: Any = local.model
+    local.generate(SOME, KEYS, Sampling(max_tokens=30))
+    kept = model.model.rotary_emb.inv_freq
+    assert torch.equal(kept, model.model.rotary_emb.long_inv_freq)  # it was changed on the way
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not torch.float32):
+        model(input_ids=torch.arange(24)[None]).logits.sum().backward()
+    assert all(weights.grad is not None and weights.grad.isfinite().all() for weights in model.parameters())
 
 
 def test_equal_prompts_are_read_once() -> None:
