@@ -99,7 +99,7 @@ def _evaluate(model: str, recipe: Recipe, scorer: Scorer) -> Result | None:
     policy.set_threads(recipe.threads)
     device = policy.pick_device(recipe.device)
     loaded = policy.load_policy(model, device)
-    engine = local_engine(recipe, loaded, policy.compute_dtype(recipe.update.dtype, device))
+    engine = local_engine(recipe, loaded, policy.compute_dtype(recipe.update.dtype, device), learning=False)
     context = policy.context_length(loaded.model)
     return Evaluator(recipe, loaded.tokenizer, scorer, context=context).run(engine, "evaluate")
 

@@ -15,6 +15,7 @@ from groupwise.config import Recipe
 from groupwise.learner import policy
 from groupwise.learner.memory import available, with_micro_tokens
 from groupwise.learner.update import Learner
+from groupwise.rollout.local import LocalEngine
 from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
 from groupwise.run.disk import writing
 from groupwise.run.folder import CHECKPOINTS, GROUPS, MODEL, ROLLOUTS
@@ -77,6 +78,8 @@ class Parts:
         vllm_log = self.run_dir / (f"vllm-{self.world.rank}.log" if self.world.rank else "vllm.log")
         self.engine = build_engine(recipe, self.policy, dtype, vllm_log)
         opened.append(self.engine)
+        if isinstance(self.engine, LocalEngine):  # free memory differs between processes, and from one run to the next
+            self.engine.max_batch_tokens = min(self.world.gather([self.engine.max_batch_tokens]))
         self.learner = Learner(
             self.policy.model,
             loss=recipe.loss,
@@ -154,6 +157,7 @@ class Parts:
             "comparison": self.comparison.state(),
             "totals": self.totals.state(),
             "before": self.before,
+            "max_batch_tokens": getattr(self.engine, "max_batch_tokens", None),  # other batches round otherwise
         }
         keep = self.recipe.checkpoint.keep
         self.world.first(lambda: save_checkpoint(self.run_dir / CHECKPOINTS, self.steps_done, state, keep))
@@ -168,6 +172,8 @@ class Parts:
             self.comparison.load_state(state["comparison"])
             self.totals.load_state(state["totals"])
             self.before = state["before"]
+            if isinstance(self.engine, LocalEngine):
+                self.engine.max_batch_tokens = state["max_batch_tokens"]
         self.world.first(self._forget)
 
     def _forget(self) -> None:
