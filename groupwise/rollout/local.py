@@ -25,6 +25,8 @@ from groupwise.types import Completion, Prompt, Sampling, UserError
 
 _log = logging.getLogger(__name__)
 
+SHARED = 2  # rows of a prompt, in the mean, from which on it pays that they share it
+
 
 class LocalEngine:
     """Generates from `model` itself: there is no copy of the weights, so an update in place is seen at once.
@@ -66,16 +68,27 @@ class LocalEngine:
         self._check(prompts, keys, sampling)
         stops = StopStrings(sampling.stop, self.tokenizer)
 
+        asked = [prompt.token_ids for prompt in prompts]
+        shared = len(asked) >= SHARED * len(set(asked))
+
         def enter(ids: Sequence[int]) -> tuple[Running, Any]:
             rows = Running(ids, [keys[i] for i in ids], sampling, self._ends, stops, self._device)
-            return rows, self._begin(rows, [prompts[i].token_ids for i in ids])
+            return rows, self._begin(rows, [asked[i] for i in ids], shared)
 
         done: dict[int, Completion] = {}
         with self._inference():
-            waiting = self._waiting([prompt.token_ids for prompt in prompts], sampling)
+            grouped = bool(prompts) and self._groups()
+            waiting = Waiting(
+                asked,
+                sampling.max_tokens,
+                rows=self.max_batch_rows,
+                tokens=self.max_batch_tokens,
+                shared=grouped and shared,
+                joining=grouped,
+            )
             rounded = Rounded(self.model) if self._int8 else nullcontext()
             while waiting:
-                rows, decoder = enter(waiting.take([]))
+                rows, decoder = enter(waiting.take([], 0))
                 while len(rows):
                     with span("decode"), rounded:
                         while (over := rows.over()) is None:
@@ -85,7 +98,7 @@ class LocalEngine:
                     rows.keep(~over)
                     if len(rows):
                         decoder.keep((~over).nonzero()[:, 0])
-                        if entering := waiting.take(rows.ids):
+                        if entering := waiting.take(rows.ids, decoder.lines):
                             others, their_decoder = enter(entering)
                             rows.join(others)
                             decoder.join(their_decoder)
@@ -98,28 +111,25 @@ class LocalEngine:
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _waiting(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> Waiting:
-        if prompts and not self._tried:
+    def _groups(self) -> bool:
+        """Whether the grouped decoder is wanted and can do this model; tried once."""
+        if not self._tried:
             shareable = may_share(self.model, self._device)
             if self._grouped and not shareable:
                 _log.warning("%s attends in a way of its own: its rows share no keys", type(self.model).__name__)
             self._grouped, self._tried = self._grouped and shareable, True
-        return Waiting(
-            prompts,
-            sampling.max_tokens,
-            rows=self.max_batch_rows,
-            tokens=self.max_batch_tokens,
-            shared=self._grouped,
-        )
+        return self._grouped
 
-    def _begin(self, rows: Running, prompts: Sequence[tuple[int, ...]]) -> GroupedDecoder | PlainDecoder:
+    def _begin(self, rows: Running, prompts: Sequence[tuple[int, ...]], shared: bool) -> GroupedDecoder | PlainDecoder:
         """Choose the first tokens of the rows, and go on from their prompts [B]; equal prompts are read once."""
         distinct = {prompt: line for line, prompt in enumerate(dict.fromkeys(prompts))}
         prompt_of_row = torch.tensor([distinct[prompt] for prompt in prompts], device=self._device)
         with span("prefill"):
             prefix = read(self.model, list(distinct), self._device)
         rows.choose(prefix.logits[prompt_of_row])
-        return (GroupedDecoder if self._grouped else PlainDecoder)(self.model, prefix, prompt_of_row)
+        if self._grouped:
+            return GroupedDecoder(self.model, prefix, prompt_of_row, shared)
+        return PlainDecoder(self.model, prefix, prompt_of_row)
 
     def _check(self, prompts: Sequence[Prompt], keys: Sequence[int], sampling: Sampling) -> None:
         if len(keys) != len(prompts):

@@ -74,6 +74,11 @@ class PlainDecoder:
         self._positions = self._positions + 1
         return logits
 
+    @property
+    def lines(self) -> int:
+        """Prompts that are cached: each row's own."""
+        return len(self._mask)
+
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
         self._cache.reorder_cache(rows)  # selects and repeats in any order, in every kind of layer

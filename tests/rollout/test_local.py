@@ -9,24 +9,29 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from groupwise.rollout.grouped import GroupedDecoder
 from groupwise.run.doing import listening
 from groupwise.types import Completion, Engine, Prompt, Sampling, UserError
 
 from .cases import CONFIGS, EOS, GROUPED, VOCABULARY, engine, forced, some_prompts, tiny, tokens
 
-SOME = some_prompts()
+SOME = some_prompts(copies=(5, 1, 3))
 KEYS = list(range(100, 100 + len(SOME)))
+FEW = some_prompts(8, copies=(2, 1, 1))  # so few completions a prompt that each caches its own
+BOTH = pytest.mark.parametrize("prompts", [SOME, FEW], ids=["shared", "alone"])
 ENDS = (EOS, 11, 17, 23, 31)  # completions of all lengths
 
 
-@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
+@pytest.mark.parametrize(
+    ("grouped", "prompts"), [(True, SOME), (True, FEW), (False, SOME)], ids=["shared", "alone", "plain"]
+)
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_log_probs_are_those_of_a_plain_forward_pass(kind: str, grouped: bool) -> None:
+def test_log_probs_are_those_of_a_plain_forward_pass(kind: str, grouped: bool, prompts: list[Prompt]) -> None:
     local = engine(kind, ends=ENDS, grouped=grouped)
-    completions = local.generate(SOME, KEYS, Sampling(max_tokens=40, temperature=0.7))
+    completions = local.generate(prompts, KEYS[: len(prompts)], Sampling(max_tokens=40, temperature=0.7))
     assert len({len(c.token_ids) for c in completions}) > 4  # rows left the batch at different times
     assert local._grouped == (grouped and kind in GROUPED)
-    for prompt, completion in zip(SOME, completions, strict=True):
+    for prompt, completion in zip(prompts, completions, strict=True):
         expected = forced(local.model, prompt, completion, temperature=0.7)
         torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
 
@@ -43,15 +48,16 @@ def test_the_likeliest_tokens_are_those_of_generate(kind: str) -> None:
         assert completion.token_ids == tuple(said[0, ids.shape[1] :].tolist())
 
 
+@BOTH
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 @pytest.mark.parametrize("options", [{}, {"top_p": 0.8}, {"top_k": 7, "temperature": 1.5}], ids=str)
-def test_a_row_does_not_depend_on_its_batch(kind: str, options: dict[str, Any]) -> None:
-    sampling = Sampling(max_tokens=25, **options)
-    whole = tokens(engine(kind, ends=ENDS).generate(SOME, KEYS, sampling))
-    backwards = engine(kind, ends=ENDS).generate(SOME[::-1], KEYS[::-1], sampling)
+def test_a_row_does_not_depend_on_its_batch(kind: str, options: dict[str, Any], prompts: list[Prompt]) -> None:
+    sampling, keys = Sampling(max_tokens=25, **options), KEYS[: len(prompts)]
+    whole = tokens(engine(kind, ends=ENDS).generate(prompts, keys, sampling))
+    backwards = engine(kind, ends=ENDS).generate(prompts[::-1], keys[::-1], sampling)
     assert tokens(backwards)[::-1] == whole
     for budget in ({"max_batch_rows": 1}, {"max_batch_rows": 3}, {"max_batch_tokens": 90}, {"grouped": False}):
-        assert tokens(engine(kind, ends=ENDS, **budget).generate(SOME, KEYS, sampling)) == whole
+        assert tokens(engine(kind, ends=ENDS, **budget).generate(prompts, keys, sampling)) == whole
 
 
 def test_it_says_how_many_completions_are_over() -> None:
@@ -245,6 +251,22 @@ def test_equal_prompts_are_read_once() -> None:
     assert read == [(len(different), max(map(len, different))), (2 * len(SOME), 1)]
 
 
+@pytest.mark.parametrize(("copies", "lengths"), [(1, {0}), (2, {11})])
+def test_a_prompt_is_shared_from_two_rows_on(copies: int, lengths: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    found: set[int] = set()
+
+    def watched(decoder: GroupedDecoder, tokens: torch.Tensor, step: Any = GroupedDecoder.step) -> torch.Tensor:
+        found.update(decoder._cache.layer(i).prompt_keys.shape[2] for i in range(2))
+        logits: torch.Tensor = step(decoder, tokens)
+        return logits
+
+    local = engine()
+    local.generate(SOME[:1], [0], Sampling(max_tokens=1))  # the engine tries its decoders once
+    monkeypatch.setattr(GroupedDecoder, "step", watched)
+    local.generate([prompt_of(11), prompt_of(4)] * copies, range(2 * copies), Sampling(max_tokens=3))
+    assert found == lengths
+
+
 def test_finished_rows_leave() -> None:
     local = engine(ends=ENDS)
     sizes: list[int] = []
@@ -260,19 +282,20 @@ def test_finished_rows_leave() -> None:
         assert running <= size < running / 0.75 + 1
 
 
-MANY = some_prompts(40)
-JOINING = {"max_batch_rows": 16}  # MANY are 80 rows
+MANY = some_prompts(27, copies=(5, 1, 3))
+JOINING = {"max_batch_rows": 16}  # MANY are 81 rows
 
 
+@pytest.mark.parametrize("prompts", [MANY, some_prompts(60, copies=(2, 1, 1))], ids=["shared", "alone"])
 @pytest.mark.parametrize("kind", sorted(GROUPED))
-def test_rows_that_join_say_what_they_would_say_alone(kind: str) -> None:
-    sampling, keys = Sampling(max_tokens=40), range(len(MANY))
+def test_rows_that_join_say_what_they_would_say_alone(kind: str, prompts: list[Prompt]) -> None:
+    sampling, keys = Sampling(max_tokens=40), range(len(prompts))
     local = engine(kind, ends=ENDS, **JOINING)
-    joined = local.generate(MANY, keys, sampling)
-    assert local.generate(MANY, keys, sampling) == joined  # to the bit
-    plain = tokens(engine(kind, ends=ENDS, grouped=False).generate(MANY, keys, sampling))
-    assert sum(a == b for a, b in zip(tokens(joined), plain, strict=True)) >= 0.99 * len(MANY)
-    for prompt, completion in zip(MANY, joined, strict=True):
+    joined = local.generate(prompts, keys, sampling)
+    assert local.generate(prompts, keys, sampling) == joined  # to the bit
+    plain = tokens(engine(kind, ends=ENDS, grouped=False).generate(prompts, keys, sampling))
+    assert sum(a == b for a, b in zip(tokens(joined), plain, strict=True)) >= 0.99 * len(prompts)
+    for prompt, completion in zip(prompts, joined, strict=True):
         check_end(completion, 40, ENDS)
         expected = forced(local.model, prompt, completion)
         torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
