@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from groupwise.rollout.adapters import merged
+from groupwise.rollout.adapters import casts_kept, merged
 from groupwise.rollout.encode import end_token_ids
 from groupwise.rollout.grouped import GroupedDecoder
 from groupwise.rollout.int8 import Rounded
@@ -158,7 +158,7 @@ class LocalEngine:
             torch.clear_autocast_cache()
             with (
                 torch.autocast(self._device.type, self.compute_dtype if mixed else None, enabled=mixed),
-                nullcontext() if mixed else merged(self.model),  # a cast would round away what adapters add
+                casts_kept(self.model) if mixed else merged(self.model),  # a cast would round away what adapters add
                 # last: what is made in inference mode can never be learned from; in it autocast would keep no casts
                 torch.no_grad() if mixed else torch.inference_mode(),
             ):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from groupwise.rollout.grouped import GroupedDecoder
@@ -187,6 +188,25 @@ def test_weights_changed_in_place_are_seen(outer: bool) -> None:
         # and nothing that was cast without a graph is left for the learner
         local.model(input_ids=torch.tensor([SOME[0].token_ids])).logits.sum().backward()
     assert all(weights.grad is not None for weights in local.model.parameters())
+
+
+def test_frozen_weights_are_cast_once_too() -> None:
+    class Casts(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if func.overloadpacket in (torch.ops.aten.to, torch.ops.aten._to_copy) and args[0].data_ptr() in wide:
+                casts[args[0].data_ptr()] += out.dtype is torch.bfloat16
+            return out
+
+    local, casts = engine(compute_dtype=torch.bfloat16), Counter[int]()
+    wide = {weights.data_ptr() for weights in local.model.parameters() if weights.ndim == 2}
+    local.model.model.layers.requires_grad_(False)  # type: ignore[union-attr, operator]
+    frozen = [weights.requires_grad for weights in local.model.parameters()]
+    with Casts():
+        local.generate(SOME, KEYS, Sampling(max_tokens=4))
+    assert set(casts.values()) == {1}
+    assert len(casts) == 2 * 7 + 1  # the layers' and the head's
+    assert [weights.requires_grad for weights in local.model.parameters()] == frozen
 
 
 def test_bfloat16_is_near_float32() -> None:
