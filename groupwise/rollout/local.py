@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from groupwise.rollout.adapters import casts_kept, merged
 from groupwise.rollout.encode import end_token_ids
 from groupwise.rollout.grouped import GroupedDecoder
-from groupwise.rollout.int8 import Rounded
+from groupwise.rollout.int8 import Rounded, share
 from groupwise.rollout.plain import PlainDecoder, read
 from groupwise.rollout.running import Running
 from groupwise.rollout.stopping import StopStrings
@@ -57,6 +57,9 @@ class LocalEngine:
         self.max_batch_rows, self.max_batch_tokens = max_batch_rows, max_batch_tokens
         self.policy_version, self._int8 = 0, int8
         self._ends = end_token_ids(model, tokenizer)
+        if int8 and (rounded := share(model)) < 0.5:
+            kind = type(model).__name__
+            _log.warning("rollout.int8: only %.0f %% of the weights of %s can be rounded", 100 * rounded, kind)
         self._grouped, self._tried = grouped, False
 
     def take_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
