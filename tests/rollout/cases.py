@@ -150,3 +150,17 @@ def forced(model: Any, prompt: Prompt, completion: Completion, temperature: floa
 
 def tokens(completions: Sequence[Completion]) -> list[tuple[int, ...]]:
     return [c.token_ids for c in completions]
+
+
+def check_end(completion: Completion, max_tokens: int, ends: tuple[int, ...]) -> None:
+    inside = [t in ends for t in completion.token_ids]
+    assert not any(inside[:-1])
+    assert completion.finish_reason == ("stop" if inside[-1] else "length")
+    assert len(completion.token_ids) == max_tokens or inside[-1]
+    assert len(completion.logprobs) == len(completion.token_ids) <= max_tokens
+    said = completion.token_ids[: -1 if inside[-1] else None]
+    assert completion.text == " ".join(f"w{t}" for t in said if t > 3)  # neither special nor end tokens
+
+
+def prompt_of(length: int) -> Prompt:
+    return Prompt(id=f"p{length}", task="t", domain="d", text="", token_ids=tuple(range(4, 4 + length)))
