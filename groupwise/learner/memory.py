@@ -13,14 +13,17 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from groupwise.config import Recipe
+from groupwise.config import LoraConfig, Recipe
 from groupwise.learner.head import slice_tokens
 from groupwise.learner.lora import adapter_size
 
 _log = logging.getLogger(__name__)
 
 FLOAT = 4  # bytes of float32
-WAVE_ROWS, WAVE_TOKENS = 256, 1 << 16  # the most that the local engine generates at once
+WAVE_ROWS, WAVE_TOKENS = 256, 1 << 16  # the most that the local engine generates at once; a GPU caches more tokens
+CACHED_TOKENS = {"cpu": WAVE_TOKENS, "cuda": 1 << 20}
+LEAST_CACHED = 4096  # tokens; with fewer a run would crawl, and an estimate may be too dark
+CACHE_SHARE = 0.5  # of what the rest leaves free: keys and values are copied where they grow, and where rows leave
 PROMPT = 128  # tokens that a prompt is taken to have: recipes do not say
 # More of a forward and backward pass at once gain nothing: caches are full on a CPU, and a GPU is busy.
 MICRO_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -71,7 +74,7 @@ def estimate(config: Any, recipe: Recipe, dtype: torch.dtype) -> dict[str, int]:
         "casts": count * dtype.itemsize if weight != dtype.itemsize else 0,
         "optimizer": 2 * trained * FLOAT,
         "reference": count * FLOAT if recipe.loss.beta > 0 and not adapters else 0,
-        "cache": wave * width * layers * 2 * shared * head * dtype.itemsize,
+        "cache": wave * width * _cached(config, dtype),
         "scores": 4 * wave * vocabulary * FLOAT,
         "rounded": count if recipe.rollout.int8 else 0,
         "gradients": trained * FLOAT,
@@ -84,6 +87,22 @@ def peak(items: Mapping[str, int]) -> int:
     """Bytes at the moment that needs most: what always stays, and the larger of generating and learning."""
     stays = sum(size for name, size in items.items() if name not in GENERATING | LEARNING)
     return stays + max(sum(items[name] for name in phase) for phase in (GENERATING, LEARNING))
+
+
+def cached_tokens(config: Any, recipe: Recipe, dtype: torch.dtype, device: torch.device, *, learning: bool) -> int:
+    """Tokens whose keys and values have room beside all that a run keeps; the weights are on the device already.
+
+    Where nothing is learned there are neither optimizer nor adapters.
+    """
+    most, free = CACHED_TOKENS[device.type], available(device)
+    if free is None:
+        return most
+    if not learning:
+        recipe = recipe.model_copy(update={"lora": LoraConfig()})
+    items = estimate(config, recipe, dtype)
+    kept = ["casts", "scores", "rounded", *(["optimizer", "reference"] if learning else [])]
+    room = free - sum(items[name] for name in kept)
+    return min(most, max(LEAST_CACHED, int(CACHE_SHARE * room) // _cached(config, dtype)))
 
 
 def available(device: torch.device) -> int | None:
@@ -141,6 +160,12 @@ def _shape(config: Any) -> tuple[int, int, int, int, int, int]:
     shared = getattr(text, "num_key_value_heads", None) or queries
     head = getattr(text, "head_dim", None) or text.hidden_size // queries
     return text.vocab_size, text.num_hidden_layers, text.hidden_size, head, queries, shared
+
+
+def _cached(config: Any, dtype: torch.dtype) -> int:
+    """Bytes of a token's keys and values."""
+    _, layers, _, head, _, shared = _shape(config)
+    return layers * 2 * shared * head * dtype.itemsize
 
 
 def _inner(config: Any) -> int:

@@ -1,4 +1,4 @@
-"""Generating with LoRA adapters at the price of the model without them."""
+"""Generating with LoRA adapters, and frozen weights below them, at the price of the model without adapters."""
 
 from __future__ import annotations
 
@@ -30,6 +30,19 @@ def merged(model: nn.Module) -> Iterator[None]:
         for adapter, weights, data in reversed(aside):
             weights.data = data
             adapter.merged_adapters.clear()
+
+
+@contextmanager
+def casts_kept(model: nn.Module) -> Iterator[None]:
+    """Inside, autocast casts frozen weights once, as it does the others: it keeps casts of weights with gradients."""
+    frozen = [w for w in model.parameters() if w.dtype is torch.float32 and not w.requires_grad]
+    for weights in frozen:
+        weights.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weights in frozen:
+            weights.requires_grad_(False)
 
 
 def _adapters(model: nn.Module) -> list[Any]:

@@ -16,23 +16,27 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicSlidingWindo
 from groupwise.rollout.layout import Layout
 from groupwise.rollout.plain import Prefix
 
-BLOCK = 16  # columns by which the buffers grow
+BLOCK = 16  # columns by which the buffers grow at least; they grow by half, for each time all of them are copied
 
 
 class GroupedCache(Cache):
-    """What B rows that go on from P prompts have cached; the layout says which row reads which prompt."""
+    """What B rows that go on from P prompts have cached; the layout says which row reads which prompt.
 
-    def __init__(self, prefix: Prefix, prompt_of_row: Tensor) -> None:
+    shared: the prompts are kept once; else each row's stands in its own buffer, as if the row had written it.
+    """
+
+    def __init__(self, prefix: Prefix, prompt_of_row: Tensor, shared: bool) -> None:
         device = prefix.mask.device.type
         read = prefix.cache.layers
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else read[0].values.dtype
         self.layout, lines = Layout.of(prompt_of_row)
-        self._lengths = prefix.mask.sum(-1)[lines]  # [P]
-        self._ages = torch.zeros_like(prompt_of_row)  # [B] columns that the row has written
-        self._layers = [GroupedLayer(layer, lines, len(prompt_of_row), dtype) for layer in read]
+        lengths = prefix.mask.sum(-1)
+        self._lengths = lengths[lines] * shared  # [P]
+        self._ages = lengths[prompt_of_row] * (not shared)  # [B] columns that the row has written
+        self._layers = [GroupedLayer(layer, lines, prompt_of_row, dtype, shared) for layer in read]
         super().__init__(layers=[*self._layers])
         windows = {layer.window for layer in self._layers}
-        self._views = {window: View(prefix.mask[prompt_of_row], window) for window in windows}
+        self._views = {window: View(prefix.mask[prompt_of_row], window, shared) for window in windows}
 
     def layer(self, index: int) -> GroupedLayer:
         return self._layers[index]
@@ -71,38 +75,41 @@ class GroupedCache(Cache):
 
 
 class GroupedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer, with H key heads of size D. L: the longest prompt's length, of a sliding window only the last of it.
-
-    C: the columns of the buffers, of which `_own` have been written.
+    """One layer, with H key heads of size D. L: the longest prompt's length, of a sliding window only the last of it;
+    0 where rows have their prompts in their own buffers. C: the columns that have been written, of `_rooms`.
     """
 
-    def __init__(self, read: Any, lines: Tensor, rows: int, dtype: torch.dtype) -> None:
+    def __init__(self, read: Any, lines: Tensor, prompt_of_row: Tensor, dtype: torch.dtype, shared: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.window: int | None = read.sliding_window if isinstance(read, DynamicSlidingWindowLayer) else None
-        self.prompt_keys: Tensor = read.keys[lines].to(dtype)  # [P, H, L, D], padded on the left
-        self.prompt_values: Tensor = read.values[lines].to(dtype)
-        self.keys: Tensor = _empty_like(self.prompt_keys, rows)  # [B, H, C, D]
-        self.values: Tensor = _empty_like(self.prompt_values, rows)
-        self._prompt: int = read.get_seq_length()
-        self._own = 0
+        length = read.keys.shape[2] if shared else 0
+        self._unwritten: int = read.get_seq_length() - (read.keys.shape[2] - length)  # tokens that no column stands for
+        keys, values = read.keys.to(dtype), read.values.to(dtype)
+        self.prompt_keys: Tensor = keys[:, :, :length].index_select(0, lines)  # [P, H, L, D], padded on the left
+        self.prompt_values: Tensor = values[:, :, :length].index_select(0, lines)
+        self.keys: Tensor = keys[:, :, length:].index_select(0, prompt_of_row)  # [B, H, C, D]
+        self.values: Tensor = values[:, :, length:].index_select(0, prompt_of_row)
+        self._rooms = self.keys, self.values
         self.is_initialized = True
 
     def advance(self) -> None:
-        if self._own == self.keys.shape[2]:  # by zeros: a weight of 0 times garbage may be nan
-            self.keys, self.values = pad(self.keys, (0, 0, 0, BLOCK)), pad(self.values, (0, 0, 0, BLOCK))
-        self._own += 1
+        own = self.keys.shape[2]
+        if own == self._rooms[0].shape[2]:
+            more = (0, 0, 0, max(BLOCK, own // 2))
+            self._rooms = pad(self._rooms[0], more), pad(self._rooms[1], more)
+        self.keys, self.values = (room[:, :, : own + 1] for room in self._rooms)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Write the new token's keys and values [B, H, 1, D]; returns the whole buffers of the rows."""
-        self.keys[:, :, self._own - 1] = key_states[:, :, 0]
-        self.values[:, :, self._own - 1] = value_states[:, :, 0]
+        """Write the new token's keys and values [B, H, 1, D]; returns all that the rows have written."""
+        self.keys[:, :, -1] = key_states[:, :, 0]
+        self.values[:, :, -1] = value_states[:, :, 0]
         return self.keys, self.values
 
     def keep(self, rows: Tensor, lines: Tensor, oldest: int, longest: int) -> None:
-        unseen = self._own - oldest
+        unseen = max(0, self.keys.shape[2] - oldest)
         self.keys = self.keys[:, :, unseen:].index_select(0, rows)
         self.values = self.values[:, :, unseen:].index_select(0, rows)
-        self._own = oldest
+        self._rooms = self.keys, self.values
         if len(lines) < len(self.prompt_keys) or longest < self.prompt_keys.shape[2]:
             self.prompt_keys = self.prompt_keys[:, :, -longest:].index_select(0, lines)
             self.prompt_values = self.prompt_values[:, :, -longest:].index_select(0, lines)
@@ -110,12 +117,12 @@ class GroupedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def join(self, other: GroupedLayer) -> None:
         self.prompt_keys = _stack(self.prompt_keys, other.prompt_keys)
         self.prompt_values = _stack(self.prompt_values, other.prompt_values)
-        joining = (0, 0, 0, 0, 0, 0, 0, len(other.keys))
-        self.keys, self.values = pad(self.keys, joining), pad(self.values, joining)
+        self.keys, self.values = _stack(self.keys, other.keys), _stack(self.values, other.values)
+        self._rooms = self.keys, self.values
 
     def get_seq_length(self) -> int:
         """Tokens before the new one, of the rows that began first."""
-        return self._prompt + max(self._own - 1, 0)
+        return self._unwritten + max(self.keys.shape[2] - 1, 0)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.get_seq_length() + query_length, 0
@@ -129,43 +136,40 @@ class GroupedLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 class View:
     """What the rows see of the L prompt tokens and the C columns of their own, through a window or without one."""
 
-    def __init__(self, mask: Tensor, window: int | None) -> None:
+    def __init__(self, mask: Tensor, window: int | None, shared: bool) -> None:
         length = mask.shape[1]
         seen = mask if window is None else mask[:, length - min(length, window - 1) :]
         self.bias = torch.zeros(seen.shape, device=mask.device).masked_fill_(seen == 0, -torch.inf)[:, None, None]
-        self._window, self._prompt, self._own = window, seen.shape[1], 0
+        self._room = self.bias
+        self._window, self._prompt = window, seen.shape[1] if shared else 0
 
     def advance(self, ages: Tensor) -> None:
         """The new token comes into view; the one that falls out of the window leaves it. `ages` [B]: tokens before."""
-        if self._prompt + self._own == self.bias.shape[-1]:
-            self.bias = pad(self.bias, (0, BLOCK), value=-torch.inf)
-        self.bias[..., self._prompt + self._own] = 0
+        width = self.bias.shape[-1]
+        if width == self._room.shape[-1]:
+            self._room = pad(self._room, (0, max(BLOCK, width // 2)))
+        self.bias = self._room[..., : width + 1]
         if self._window is not None:
-            if self._own >= self._window:
-                self.bias[..., self._prompt + self._own - self._window] = -torch.inf
+            if width - self._prompt >= self._window:
+                self.bias[..., width - self._window] = -torch.inf
             places = torch.arange(self._prompt, device=ages.device)
             gone = places <= self._prompt + ages[:, None] - self._window
             self.bias[..., : self._prompt].masked_fill_(gone[:, None, None], -torch.inf)
-        self._own += 1
 
     def keep(self, rows: Tensor, oldest: int, longest: int) -> None:
         prompt, own = self.bias.tensor_split([self._prompt], dim=-1)
-        prompt, own = prompt[..., -longest:], own[..., self._own - oldest :]
-        self.bias = torch.cat([prompt, own], dim=-1)[rows]
-        self._prompt, self._own = prompt.shape[-1], oldest
+        prompt, own = prompt[..., -longest:], own[..., max(0, own.shape[-1] - oldest) :]
+        self.bias = self._room = torch.cat([prompt, own], dim=-1)[rows]
+        self._prompt = prompt.shape[-1]
 
     def join(self, other: View) -> None:
-        width, own = max(self._prompt, other._prompt), self.bias.shape[-1] - self._prompt
-        here = pad(self.bias, (width - self._prompt, 0), value=-torch.inf)
-        joining = pad(other.bias, (width - other._prompt, own), value=-torch.inf)
-        self.bias, self._prompt = torch.cat([here, joining]), width
+        parts = [view.bias.mT.tensor_split([view._prompt], dim=2) for view in (self, other)]
+        prompt, own = (_stack(here, joining, -torch.inf) for here, joining in zip(*parts, strict=True))
+        self.bias = self._room = torch.cat([prompt, own], dim=2).mT
+        self._prompt = prompt.shape[2]
 
 
-def _stack(one: Tensor, other: Tensor) -> Tensor:
-    """[P, H, L, D] of prompts and of others, padded on the left to the longest."""
+def _stack(one: Tensor, other: Tensor, fill: float = 0.0) -> Tensor:
+    """[P, H, L, D] of some and of others, padded on the left to the longest."""
     width = max(one.shape[2], other.shape[2])
-    return torch.cat([pad(x, (0, 0, width - x.shape[2], 0)) for x in (one, other)])
-
-
-def _empty_like(prompts: Tensor, rows: int) -> Tensor:
-    return prompts.new_empty(rows, prompts.shape[1], 0, prompts.shape[3])
+    return torch.cat([pad(x, (0, 0, width - x.shape[2], 0), value=fill) for x in (one, other)])

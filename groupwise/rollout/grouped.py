@@ -3,9 +3,8 @@
 A decode step spends most of its time in attention, and most of that in moving keys and values. So
 
 - a prompt's keys and values are kept once. Its rows stand together in a grid, and their queries meet the prompt's
-  keys in one product a head;
-- each row's own keys and values lie in a buffer that is written in place and grows by blocks. All of the buffer takes
-  part, what is not written yet being masked: slices would be copied before each product;
+  keys in one product a head. For one row this does not pay: it has its prompt in a buffer of its own;
+- each row's own keys and values lie in a buffer that is written in place, and seldom grows;
 - the query heads that share a key head are multiplied together, so keys are never repeated.
 
 transformers calls `attend` through its AttentionInterface. It builds no mask for an attention it does not know.
@@ -18,24 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from groupwise.attention import UnsupportedError, attending_by, attending_configs, check_arguments, ordinary
+from groupwise.attention import UnsupportedError, attending_by, attending_configs, check_arguments
 from groupwise.rollout.cache import GroupedCache
 from groupwise.rollout.plain import Prefix, forward
 
 ATTENTION = "groupwise_decode"
-ORDINARY = (DynamicLayer, DynamicSlidingWindowLayer)  # layers that see all of the past, or a window of it
 
 
 class GroupedDecoder:
-    """A running batch: B rows that go on from P prompts, `prompt_of_row` [B]."""
+    """A running batch: B rows that go on from P prompts, `prompt_of_row` [B], and share them or not."""
 
-    def __init__(self, model: nn.Module, prefix: Prefix, prompt_of_row: Tensor) -> None:
+    def __init__(self, model: nn.Module, prefix: Prefix, prompt_of_row: Tensor, shared: bool = True) -> None:
         self._model = model
         self._configs = attending_configs(model)
         self._positions = prefix.mask.sum(-1)[prompt_of_row]  # [B] of the next token
-        self._cache = GroupedCache(prefix, prompt_of_row)
+        self._cache, self._shared = GroupedCache(prefix, prompt_of_row, shared), shared
 
     def step(self, tokens: Tensor) -> Tensor:
         """Logits [B, V] after one more token a row [B]."""
@@ -47,6 +44,11 @@ class GroupedDecoder:
         self._positions = self._positions + 1
         return logits
 
+    @property
+    def lines(self) -> int:
+        """Prompts that are cached: those of the layout's lines, or each row's own."""
+        return len(self._cache.layout) if self._shared else len(self._positions)
+
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
         self._positions = self._positions[rows]
@@ -56,18 +58,6 @@ class GroupedDecoder:
         """Take in the rows of a decoder that has made no step yet, behind these."""
         self._positions = torch.cat([self._positions, other._positions])
         self._cache.join(other._cache)
-
-
-def supports(model: nn.Module, prefix: Prefix) -> bool:
-    """Whether the model attends in the ordinary way, through transformers' interface; tried on one step."""
-    if not ordinary(model) or not all(type(layer) in ORDINARY for layer in prefix.cache.layers):
-        return False
-    prompts = torch.arange(len(prefix.mask), device=prefix.mask.device)
-    try:
-        GroupedDecoder(model, prefix, prompts).step(torch.zeros_like(prompts))
-    except UnsupportedError:
-        return False
-    return True
 
 
 def attend(
@@ -94,13 +84,16 @@ def attend(
     B, heads, _, D = query.shape
     R = heads // key.shape[1]
     query = query.to(key.dtype).reshape(B, -1, R, D)
-    on_prompt = layout.by_prompt(query) @ layer.prompt_keys.transpose(-1, -2)
-    on_own = query @ key.transpose(-1, -2)
-    scores = torch.cat([layout.by_row(on_prompt, R), on_own], dim=-1)
+    length = layer.prompt_keys.shape[2]
+    scores = query @ key.transpose(-1, -2)
+    if length:
+        on_prompt = layout.by_prompt(query) @ layer.prompt_keys.transpose(-1, -2)
+        scores = torch.cat([layout.by_row(on_prompt, R), scores], dim=-1)
     scores = torch.add(groupwise_cache.bias(layer), scores, alpha=D**-0.5 if scaling is None else scaling)
-    weights = scores.softmax(dim=-1).to(value.dtype)
-    on_prompt, on_own = weights.tensor_split([layer.prompt_keys.shape[2]], dim=-1)
-    out = layout.by_row(layout.by_prompt(on_prompt) @ layer.prompt_values, R) + on_own @ value
+    on_prompt, on_own = scores.softmax(dim=-1).to(value.dtype).tensor_split([length], dim=-1)
+    out = on_own @ value
+    if length:
+        out += layout.by_row(layout.by_prompt(on_prompt) @ layer.prompt_values, R)
     return out.reshape(B, 1, heads, -1), None
 
 

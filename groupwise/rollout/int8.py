@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 STEPS = 127  # of an int8 on either side of 0
 LEAST = 1e-12  # for rows of zeros
+KINDS = (nn.Linear, Conv1D)  # layers that can be rounded; the second keeps its weight the other way round
 
 
 class Rounded:
@@ -21,8 +23,7 @@ class Rounded:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        linear: list[Any] = [module for module in model.modules() if type(module) is nn.Linear]
-        self._forwards = [(layer, partial(_multiply, _packed(layer.weight), layer.bias)) for layer in linear]
+        self._forwards = [(layer, partial(_multiply, _packed(layer), layer.bias)) for layer in _linear(model)]
 
     def __enter__(self) -> None:
         for layer, forward in self._forwards:
@@ -33,8 +34,21 @@ class Rounded:
             del layer.forward  # that of its class is back
 
 
-def _packed(weight: Tensor) -> Any:
-    weight = weight.detach().float()
+def share(model: nn.Module) -> float:
+    """Of the weights that tokens are multiplied with, those that can be rounded."""
+    rounded: dict[int, Tensor] = {id(layer.weight): layer.weight for layer in _linear(model)}
+    looked_up = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)} - set(rounded)
+    every = [weights for weights in model.parameters() if weights.ndim > 1 and id(weights) not in looked_up]
+    return sum(w.numel() for w in rounded.values()) / max(1, sum(w.numel() for w in every))
+
+
+def _linear(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if type(module) in KINDS]
+
+
+def _packed(layer: Any) -> Any:
+    weight = layer.weight.detach().float()
+    weight = weight.T.contiguous() if type(layer) is Conv1D else weight
     scales = (weight.abs().amax(-1) / STEPS).clamp_min(LEAST).double()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch may give up quantized tensors; no other kernel is as fast

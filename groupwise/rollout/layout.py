@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
+
+
+def line_size(rows: int, prompts: int) -> int:
+    """How many rows a line holds at most: the mean of a prompt's rows.
+
+    Else one prompt with many rows would leave the grid nearly empty; a prompt with more rows takes several lines.
+    """
+    return -(-rows // prompts)
+
+
+def lines_needed(counts: Collection[int]) -> int:
+    """Lines that prompts with so many rows each take."""
+    size = line_size(sum(counts), len(counts))
+    return sum(-(-count // size) for count in counts)
 
 
 class Layout:
@@ -20,15 +36,15 @@ class Layout:
         self._grid[line, place] = torch.arange(len(line), device=line.device)
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
 
+    def __len__(self) -> int:
+        """Lines."""
+        return len(self._grid)
+
     @classmethod
     def of(cls, prompt_of_row: Tensor) -> tuple[Layout, Tensor]:
-        """The layout of rows [B], and the prompt in each line [P].
-
-        A line holds at most the mean number of rows a prompt has; a prompt with more takes several lines. Otherwise
-        one prompt with many rows would leave the grid nearly empty.
-        """
+        """The layout of rows [B], and the prompt in each line [P]."""
         whole = cls(prompt_of_row)
-        size = -(-len(prompt_of_row) // len(whole._grid))
+        size = line_size(len(prompt_of_row), len(whole))
         prompts, line = torch.unique(torch.stack([prompt_of_row, whole._place // size]), dim=1, return_inverse=True)
         return cls(line), prompts[0]
 

@@ -10,19 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from groupwise.rollout.adapters import merged
+from groupwise.rollout.adapters import casts_kept, merged
 from groupwise.rollout.encode import end_token_ids
-from groupwise.rollout.grouped import GroupedDecoder, supports
-from groupwise.rollout.int8 import Rounded
+from groupwise.rollout.grouped import GroupedDecoder
+from groupwise.rollout.int8 import Rounded, share
 from groupwise.rollout.plain import PlainDecoder, read
 from groupwise.rollout.running import Running
 from groupwise.rollout.stopping import StopStrings
+from groupwise.rollout.trial import may_share
 from groupwise.rollout.waiting import Waiting
 from groupwise.run.doing import doing
 from groupwise.run.profile import span
 from groupwise.types import Completion, Prompt, Sampling, UserError
 
 _log = logging.getLogger(__name__)
+
+SHARED = 2  # rows of a prompt, in the mean, from which on it pays that they share it
 
 
 class LocalEngine:
@@ -54,7 +57,10 @@ class LocalEngine:
         self.max_batch_rows, self.max_batch_tokens = max_batch_rows, max_batch_tokens
         self.policy_version, self._int8 = 0, int8
         self._ends = end_token_ids(model, tokenizer)
-        self._grouped = None if grouped else False  # None: not tried yet
+        if int8 and (rounded := share(model)) < 0.5:
+            kind = type(model).__name__
+            _log.warning("rollout.int8: only %.0f %% of the weights of %s can be rounded", 100 * rounded, kind)
+        self._grouped, self._tried = grouped, False
 
     def take_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Only note the version: the learner's tensors are this engine's own, so they are not even looked at."""
@@ -65,16 +71,27 @@ class LocalEngine:
         self._check(prompts, keys, sampling)
         stops = StopStrings(sampling.stop, self.tokenizer)
 
+        asked = [prompt.token_ids for prompt in prompts]
+        shared = len(asked) >= SHARED * len(set(asked))
+
         def enter(ids: Sequence[int]) -> tuple[Running, Any]:
             rows = Running(ids, [keys[i] for i in ids], sampling, self._ends, stops, self._device)
-            return rows, self._begin(rows, [prompts[i].token_ids for i in ids])
+            return rows, self._begin(rows, [asked[i] for i in ids], shared)
 
         done: dict[int, Completion] = {}
         with self._inference():
-            waiting = self._waiting([prompt.token_ids for prompt in prompts], sampling)
+            grouped = bool(prompts) and self._groups()
+            waiting = Waiting(
+                asked,
+                sampling.max_tokens,
+                rows=self.max_batch_rows,
+                tokens=self.max_batch_tokens,
+                shared=grouped and shared,
+                joining=grouped,
+            )
             rounded = Rounded(self.model) if self._int8 else nullcontext()
             while waiting:
-                rows, decoder = enter(waiting.take([]))
+                rows, decoder = enter(waiting.take([], 0))
                 while len(rows):
                     with span("decode"), rounded:
                         while (over := rows.over()) is None:
@@ -84,7 +101,7 @@ class LocalEngine:
                     rows.keep(~over)
                     if len(rows):
                         decoder.keep((~over).nonzero()[:, 0])
-                        if entering := waiting.take(rows.ids):
+                        if entering := waiting.take(rows.ids, decoder.lines):
                             others, their_decoder = enter(entering)
                             rows.join(others)
                             decoder.join(their_decoder)
@@ -97,27 +114,25 @@ class LocalEngine:
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _waiting(self, prompts: Sequence[tuple[int, ...]], sampling: Sampling) -> Waiting:
-        if self._grouped is None and prompts:
-            self._grouped = supports(self.model, read(self.model, [prompts[0]], self._device))
-            if not self._grouped:
+    def _groups(self) -> bool:
+        """Whether the grouped decoder is wanted and can do this model; tried once."""
+        if not self._tried:
+            shareable = may_share(self.model, self._device)
+            if self._grouped and not shareable:
                 _log.warning("%s attends in a way of its own: its rows share no keys", type(self.model).__name__)
-        return Waiting(
-            prompts,
-            sampling.max_tokens,
-            rows=self.max_batch_rows,
-            tokens=self.max_batch_tokens,
-            shared=bool(self._grouped),
-        )
+            self._grouped, self._tried = self._grouped and shareable, True
+        return self._grouped
 
-    def _begin(self, rows: Running, prompts: Sequence[tuple[int, ...]]) -> GroupedDecoder | PlainDecoder:
+    def _begin(self, rows: Running, prompts: Sequence[tuple[int, ...]], shared: bool) -> GroupedDecoder | PlainDecoder:
         """Choose the first tokens of the rows, and go on from their prompts [B]; equal prompts are read once."""
         distinct = {prompt: line for line, prompt in enumerate(dict.fromkeys(prompts))}
         prompt_of_row = torch.tensor([distinct[prompt] for prompt in prompts], device=self._device)
         with span("prefill"):
             prefix = read(self.model, list(distinct), self._device)
         rows.choose(prefix.logits[prompt_of_row])
-        return (GroupedDecoder if self._grouped else PlainDecoder)(self.model, prefix, prompt_of_row)
+        if self._grouped:
+            return GroupedDecoder(self.model, prefix, prompt_of_row, shared)
+        return PlainDecoder(self.model, prefix, prompt_of_row)
 
     def _check(self, prompts: Sequence[Prompt], keys: Sequence[int], sampling: Sampling) -> None:
         if len(keys) != len(prompts):
@@ -145,9 +160,10 @@ class LocalEngine:
             # inside a caller's autocast, weights cast earlier or here would outlive their updates
             torch.clear_autocast_cache()
             with (
-                torch.no_grad(),
                 torch.autocast(self._device.type, self.compute_dtype if mixed else None, enabled=mixed),
-                nullcontext() if mixed else merged(self.model),  # a cast would round away what adapters add
+                casts_kept(self.model) if mixed else merged(self.model),  # a cast would round away what adapters add
+                # last: what is made in inference mode can never be learned from; in it autocast would keep no casts
+                torch.no_grad() if mixed else torch.inference_mode(),
             ):
                 yield
         finally:

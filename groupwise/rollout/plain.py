@@ -1,4 +1,4 @@
-"""Decoding through transformers' own cache and masks: right for every causal model, and the fallback of `grouped`."""
+"""Decoding through transformers' own cache and masks: the fallback of `grouped`, for every model that takes them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,13 @@ def forward(model: nn.Module, tokens: Tensor, positions: Tensor, past: Any, **in
         inputs["position_ids"] = positions
     if "logits_to_keep" in accepted:
         inputs["logits_to_keep"] = 1
-    out = model(input_ids=tokens, past_key_values=past, use_cache=True, **inputs)
+    if "cache_params" in accepted:  # of a recurrent model, whose state has no columns that a mask could hide
+        inputs["cache_params"] = past
+        if tokens.shape[1] == 1:
+            inputs.pop("attention_mask", None)
+    else:
+        inputs["past_key_values"] = past
+    out = model(input_ids=tokens, use_cache=True, **inputs)
     logits: Tensor = out.logits[:, -1]
     return logits
 
@@ -67,6 +73,11 @@ class PlainDecoder:
         logits = forward(self._model, tokens[:, None], self._positions[:, None], self._cache, attention_mask=self._mask)
         self._positions = self._positions + 1
         return logits
+
+    @property
+    def lines(self) -> int:
+        """Prompts that are cached: each row's own."""
+        return len(self._mask)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""

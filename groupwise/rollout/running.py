@@ -25,7 +25,7 @@ class Row(NamedTuple):
     logprobs: Tensor  # [B, T]
     age: Tensor  # [B] tokens drawn, also after the end
     ended: Tensor  # [B] at an end token or a stop string
-    length: Tensor  # [B] tokens up to its end; T for a row that has not ended
+    length: Tensor  # [B] tokens up to its end, or so far
 
 
 class Running:
@@ -50,7 +50,7 @@ class Running:
             logprobs=torch.zeros(B, T, device=device),
             age=torch.zeros(B, dtype=torch.int64, device=device),
             ended=torch.zeros(B, dtype=torch.bool, device=device),
-            length=torch.full((B,), T, device=device),
+            length=torch.zeros(B, dtype=torch.int64, device=device),
         )
 
     def __len__(self) -> int:
@@ -62,16 +62,17 @@ class Running:
 
     def choose(self, logits: Tensor) -> None:
         """Draw and record the next token of each row from logits [B, V]."""
-        rows, sampling = self._rows, self._sampling
-        here = torch.arange(len(logits), device=logits.device), rows.age
+        rows, sampling, here = self._rows, self._sampling, self._rows.age[:, None]
         scores = log_probs(logits, sampling.temperature)
-        chosen = draw(scores, rows.uniforms[here], top_k=sampling.top_k, top_p=sampling.top_p)
-        rows.tokens[here] = chosen
-        rows.logprobs[here] = scores.gather(-1, chosen[:, None])[:, 0]
+        uniform = rows.uniforms.gather(1, here)[:, 0]
+        chosen = draw(scores, uniform, top_k=sampling.top_k, top_p=sampling.top_p)
+        rows.tokens.scatter_(1, here, chosen[:, None])
+        rows.logprobs.scatter_(1, here, scores.gather(1, chosen[:, None]))
         rows.age.add_(1)
-        ends = (torch.isin(chosen, self._ends) | self._at_stop_string(chosen)) & ~rows.ended
-        rows.length[ends] = rows.age[ends]
-        rows.ended[ends] = True
+        rows.length.add_(~rows.ended)
+        rows.ended.logical_or_(torch.isin(chosen, self._ends))
+        if self._stops.strings:
+            rows.ended.logical_or_(self._at_stop_string(chosen))
 
     def newest(self) -> Tensor:
         """[B] the last token of each row."""
@@ -117,10 +118,9 @@ class Running:
 
     def _at_stop_string(self, chosen: Tensor) -> Tensor:
         """[B] rows whose newest token completes a stop string."""
-        hits = torch.zeros_like(chosen, dtype=torch.bool)
-        if self._stops.strings:
-            for place, token in enumerate(chosen.tolist()):
-                if self._stops.may_complete(token):
-                    said = self._rows.tokens[place, : int(self._rows.age[place])].tolist()
-                    hits[place] = self._stops.completed(said)
-        return hits
+        hits = [False] * len(self)
+        for place, token in enumerate(chosen.tolist()):
+            if self._stops.may_complete(token):
+                said = self._rows.tokens[place, : int(self._rows.age[place])].tolist()
+                hits[place] = self._stops.completed(said)
+        return torch.tensor(hits, device=chosen.device)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+
+from groupwise.rollout.layout import lines_needed
 
 # Rows enter once they are this share of those inside: prompts are read faster together.
 ENTER_SHARE = 0.25
@@ -11,41 +14,49 @@ ENTER_SHARE = 0.25
 class Waiting:
     """Rows that wait for a place, longest prompts first and equal prompts together.
 
-    At most `rows` are inside, with at most `tokens` cached tokens if each row gets as long as `longest`. Where the
-    batch is `shared`, rows of equal prompts that enter together cache the prompt once, and rows may enter while others
-    are running; else they wait until nobody is inside.
+    At most `rows` are inside, with at most `tokens` cached tokens if each row gets as long as `longest`. Where prompts
+    are `shared`, rows that enter together cache equal ones once, in as many lines as their layout has. Where rows may
+    not be `joining` those inside, they wait until nobody is.
     """
 
     def __init__(
-        self, prompts: Sequence[tuple[int, ...]], longest: int, *, rows: int, tokens: int, shared: bool
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        longest: int,
+        *,
+        rows: int,
+        tokens: int,
+        shared: bool,
+        joining: bool,
     ) -> None:
-        self._prompts, self._own, self._rows, self._tokens, self._shared = prompts, longest, rows, tokens, shared
+        self._prompts, self._own, self._rows, self._tokens = prompts, longest, rows, tokens
+        self._shared, self._joining = shared, joining
         self._order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), prompts[i], i))
 
     def __len__(self) -> int:
         return len(self._order)
 
-    def take(self, inside: Sequence[int]) -> list[int]:
-        """The rows that enter now beside those `inside`: at least one where nobody is inside, else often none."""
-        if inside and not self._shared:
+    def take(self, inside: Sequence[int], lines: int) -> list[int]:
+        """The rows that enter now beside those `inside`, who have cached so many prompts, as `lines` of their layout.
+
+        At least one where nobody is inside, else often none.
+        """
+        if inside and not self._joining:
             return []
-        count = self._fitting(inside)
+        count = self._fitting(inside, lines)
         if inside and count < min(len(self._order), ENTER_SHARE * len(inside)):
             return []
         entering, self._order = self._order[:count], self._order[count:]
         return entering
 
-    def _fitting(self, inside: Sequence[int]) -> int:
+    def _fitting(self, inside: Sequence[int], lines: int) -> int:
         """How many of the next rows there is room for. All prompts are cached as if they were the longest."""
-        if not self._order:
-            return 0
-        width = max(len(self._prompts[i]) for i in [*inside, self._order[0]])
-        cached = len(inside) * self._own + len({self._prompts[i] for i in inside}) * width
-        entering: set[tuple[int, ...]] = set()
-        for count, i in enumerate(self._order[: self._rows - len(inside)]):
-            known = self._shared and self._prompts[i] in entering
-            cached += self._own + (0 if known else width)
-            if cached > self._tokens:
+        next_ones = self._order[: self._rows - len(inside)]
+        width = max((len(self._prompts[i]) for i in [*inside, *next_ones[:1]]), default=0)
+        counts: Counter[tuple[int, ...]] = Counter()
+        for count, i in enumerate(next_ones):
+            counts[self._prompts[i]] += 1
+            entering = lines_needed(counts.values()) if self._shared else count + 1
+            if (len(inside) + count + 1) * self._own + (lines + entering) * width > self._tokens:
                 return count if inside else max(count, 1)
-            entering.add(self._prompts[i])
-        return min(len(self._order), self._rows - len(inside))
+        return len(next_ones)

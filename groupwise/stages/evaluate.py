@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ from groupwise.stages.summarise import CORRECT, Result, compare, summarise
 from groupwise.tasks.load import load_task
 from groupwise.tasks.mixture import held_out_prompts
 from groupwise.tasks.scoring import Scorer, all_failed
-from groupwise.types import Engine, Rollout, Sampling, Task, UserError
+from groupwise.types import Engine, Prompt, Rollout, Sampling, Task, UserError
+
+_log = logging.getLogger(__name__)
 
 CHUNK = 512  # completions between two signs of progress
 
@@ -28,7 +31,10 @@ def judge_rewards(recipe: Recipe) -> list[RewardConfig]:
 
 
 class Evaluator:
-    """The same held-out prompts and the same sampling seeds each time it is asked."""
+    """The same held-out prompts and the same sampling seeds each time it is asked.
+
+    `context`: most tokens that prompt and completion may have together; prompts without room are left out, and told.
+    """
 
     def __init__(
         self,
@@ -37,10 +43,12 @@ class Evaluator:
         scorer: Scorer,
         tasks: Sequence[Task] | None = None,
         world: World | None = None,
+        context: int | None = None,
     ) -> None:
         self._config, self._scorer, self._world = recipe.eval, scorer, world or World()
         tasks = [load_task(task) for task in recipe.tasks] if tasks is None else tasks
-        self._prompts = encode(held_out_prompts(tasks, recipe.eval.prompts, recipe.eval.seed), tokenizer)
+        prompts = encode(held_out_prompts(tasks, recipe.eval.prompts, recipe.eval.seed), tokenizer)
+        self._prompts = prompts if context is None else _fitting(prompts, recipe.rollout.max_tokens, context)
         self._sampling = Sampling(
             max_tokens=recipe.rollout.max_tokens,
             temperature=recipe.eval.temperature,
@@ -91,8 +99,23 @@ def _evaluate(model: str, recipe: Recipe, scorer: Scorer) -> Result | None:
     policy.set_threads(recipe.threads)
     device = policy.pick_device(recipe.device)
     loaded = policy.load_policy(model, device)
-    engine = local_engine(recipe, loaded, policy.compute_dtype(recipe.update.dtype, device))
-    return Evaluator(recipe, loaded.tokenizer, scorer).run(engine, "evaluate")
+    engine = local_engine(recipe, loaded, policy.compute_dtype(recipe.update.dtype, device), learning=False)
+    context = policy.context_length(loaded.model)
+    return Evaluator(recipe, loaded.tokenizer, scorer, context=context).run(engine, "evaluate")
+
+
+def _fitting(prompts: Sequence[Prompt], max_tokens: int, context: int) -> list[Prompt]:
+    """The prompts that leave room for a completion; raises UserError where none does."""
+    fitting = [prompt for prompt in prompts if len(prompt.token_ids) + max_tokens <= context]
+    if len(fitting) < len(prompts):
+        told = (
+            f"{len(prompts) - len(fitting)} of {len(prompts)} held-out prompts are longer than the "
+            f"{context - max_tokens} tokens that rollout.max_tokens {max_tokens} leaves of the model's context"
+        )
+        if not fitting:
+            raise UserError(told)
+        _log.warning("%s: they are left out", told)
+    return fitting
 
 
 def _accuracy(rollouts: Sequence[Rollout]) -> float:

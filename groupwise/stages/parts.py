@@ -15,6 +15,7 @@ from groupwise.config import Recipe
 from groupwise.learner import policy
 from groupwise.learner.memory import available, with_micro_tokens
 from groupwise.learner.update import Learner
+from groupwise.rollout.local import LocalEngine
 from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
 from groupwise.run.disk import writing
 from groupwise.run.folder import CHECKPOINTS, GROUPS, MODEL, ROLLOUTS
@@ -77,6 +78,8 @@ class Parts:
         vllm_log = self.run_dir / (f"vllm-{self.world.rank}.log" if self.world.rank else "vllm.log")
         self.engine = build_engine(recipe, self.policy, dtype, vllm_log)
         opened.append(self.engine)
+        if isinstance(self.engine, LocalEngine):  # free memory differs between processes, and from one run to the next
+            self.engine.max_batch_tokens = min(self.world.gather([self.engine.max_batch_tokens]))
         self.learner = Learner(
             self.policy.model,
             loss=recipe.loss,
@@ -91,6 +94,7 @@ class Parts:
         )
         free = self.world.gather([_free_bytes(recipe)])[0]  # groups must be the same in every process
         self.comparison = Comparison(recipe, build_embeddings(recipe, self.policy.model), free)
+        context = policy.context_length(self.policy.model)
         mixture = Mixture(tasks, [t.weight for t in recipe.tasks], recipe.seed)
         self.collector = Collector(
             recipe.rollout,
@@ -99,11 +103,11 @@ class Parts:
             self.policy.tokenizer,
             self.engine,
             self.scorer,
-            policy.context_length(self.policy.model),
+            context,
             self.world,
             recipe.rollout.repeat if recipe.advantage.kind == "hierarchical" else 0.0,
         )
-        self.evaluator = Evaluator(recipe, self.policy.tokenizer, self.judge, tasks, self.world)
+        self.evaluator = Evaluator(recipe, self.policy.tokenizer, self.judge, tasks, self.world, context)
         self.totals = Totals()
         self.before: dict[str, Any] | None = None  # the evaluation before the first update
 
@@ -153,6 +157,7 @@ class Parts:
             "comparison": self.comparison.state(),
             "totals": self.totals.state(),
             "before": self.before,
+            "max_batch_tokens": getattr(self.engine, "max_batch_tokens", None),  # other batches round otherwise
         }
         keep = self.recipe.checkpoint.keep
         self.world.first(lambda: save_checkpoint(self.run_dir / CHECKPOINTS, self.steps_done, state, keep))
@@ -167,6 +172,8 @@ class Parts:
             self.comparison.load_state(state["comparison"])
             self.totals.load_state(state["totals"])
             self.before = state["before"]
+            if isinstance(self.engine, LocalEngine):
+                self.engine.max_batch_tokens = state["max_batch_tokens"]
         self.world.first(self._forget)
 
     def _forget(self) -> None:

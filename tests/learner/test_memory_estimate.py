@@ -15,7 +15,7 @@ from models import CONFIGS, SHAPE
 
 from groupwise.config import Recipe
 from groupwise.learner import memory
-from groupwise.learner.memory import FLOAT, available, estimate, peak, shortage, with_micro_tokens
+from groupwise.learner.memory import FLOAT, available, cached_tokens, estimate, peak, shortage, with_micro_tokens
 from groupwise.rollout.local import LocalEngine
 from groupwise.types import UserError
 
@@ -101,6 +101,24 @@ def test_every_architecture_has_an_estimate(kind: str) -> None:
 def test_the_engine_generates_no_more_at_once() -> None:
     defaults = LocalEngine.__init__.__kwdefaults__
     assert (defaults["max_batch_rows"], defaults["max_batch_tokens"]) == (memory.WAVE_ROWS, memory.WAVE_TOKENS)
+
+
+def test_the_engine_caches_what_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, asked = torch.device("cuda"), recipe(lora={"rank": 8})
+    token, items = 36 * 2 * 8 * 128 * 2, estimate(qwen3_8b(), asked, BF16)
+    beside = items["optimizer"] + items["scores"]  # the base is bfloat16, so there is neither a cast nor a reference
+
+    def room(free: int | None, device: torch.device = gpu, *, learning: bool = True) -> int:
+        monkeypatch.setattr(memory, "available", lambda device: free)
+        return cached_tokens(qwen3_8b(), asked, BF16, device, learning=learning)
+
+    assert room(beside + 2 * 5000 * token) == room(beside + 2 * 5000 * token, CPU) == 5000
+    assert room(beside + 2 * 100_000 * token) == 100_000
+    assert room(10**15) == room(None) == 1 << 20
+    assert room(10**15, CPU) == room(None, CPU) == memory.WAVE_TOKENS  # more at once gain nothing there
+    assert room(5) == memory.LEAST_CACHED
+    whole = estimate(qwen3_8b(), recipe(), BF16)
+    assert room(whole["casts"] + whole["scores"] + 2 * 5000 * token, learning=False) == 5000
 
 
 def test_the_warning_names_the_keys_that_are_not_used_yet() -> None:

@@ -7,14 +7,15 @@ import copy
 import pytest
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from groupwise.learner.policy import Policy, load_policy
 from groupwise.rollout.encode import encode
-from groupwise.rollout.int8 import Rounded
+from groupwise.rollout.int8 import Rounded, share
 from groupwise.rollout.local import LocalEngine
 from groupwise.types import Prompt, Sampling
 
-from .cases import GROUPED, engine, forced, some_prompts, tokens
+from .cases import GROUPED, engine, forced, some_prompts, tiny, tokens
 
 SOME = some_prompts()
 KEYS = range(len(SOME))
@@ -35,6 +36,25 @@ def test_products_are_off_by_one_or_two_percent_beside_a_large_row_too(bias: boo
         found = exact(x)
     off = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-9)
     assert 0 < off.max() < 0.03
+
+
+def test_a_layer_that_keeps_its_weight_the_other_way_round() -> None:
+    usual, other, x = layer(), Conv1D(48, 96), torch.randn(5, 2, 96)
+    with torch.no_grad():
+        other.weight.copy_(usual.weight.T)
+        other.bias.copy_(usual.bias)
+    with torch.no_grad(), Rounded(usual), Rounded(other):
+        assert torch.equal(usual(x), other(x))
+
+
+def test_a_model_with_few_weights_that_can_be_rounded_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert share(tiny("llama")) == 1
+    experts = share(tiny("mixtral"))
+    assert 0 < experts < 0.5
+    for kind in ("llama", "mixtral"):
+        engine(kind, int8=True)
+    told = f"rollout.int8: only {100 * experts:.0f} % of the weights of MixtralForCausalLM can be rounded"
+    assert [record.getMessage() for record in caplog.records] == [told]
 
 
 def test_the_layers_are_their_own_again_after_an_error_too() -> None:

@@ -7,27 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from groupwise.run.doing import listening
-from groupwise.types import Completion, Engine, Prompt, Sampling, UserError
+from groupwise.types import Engine, Sampling, UserError
 
-from .cases import CONFIGS, EOS, GROUPED, VOCABULARY, engine, forced, some_prompts, tiny, tokens
+from .cases import EOS, VOCABULARY, check_end, engine, forced, prompt_of, some_prompts, tiny, tokens
 
-SOME = some_prompts()
+SOME = some_prompts(copies=(5, 1, 3))
 KEYS = list(range(100, 100 + len(SOME)))
 ENDS = (EOS, 11, 17, 23, 31)  # completions of all lengths
-
-
-@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
-@pytest.mark.parametrize("kind", CONFIGS)
-def test_log_probs_are_those_of_a_plain_forward_pass(kind: str, grouped: bool) -> None:
-    local = engine(kind, ends=ENDS, grouped=grouped)
-    completions = local.generate(SOME, KEYS, Sampling(max_tokens=40, temperature=0.7))
-    assert len({len(c.token_ids) for c in completions}) > 4  # rows left the batch at different times
-    assert local._grouped == (grouped and kind in GROUPED)
-    for prompt, completion in zip(SOME, completions, strict=True):
-        expected = forced(local.model, prompt, completion, temperature=0.7)
-        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma3"])
@@ -42,17 +32,6 @@ def test_the_likeliest_tokens_are_those_of_generate(kind: str) -> None:
         assert completion.token_ids == tuple(said[0, ids.shape[1] :].tolist())
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma3"])
-@pytest.mark.parametrize("options", [{}, {"top_p": 0.8}, {"top_k": 7, "temperature": 1.5}], ids=str)
-def test_a_row_does_not_depend_on_its_batch(kind: str, options: dict[str, Any]) -> None:
-    sampling = Sampling(max_tokens=25, **options)
-    whole = tokens(engine(kind, ends=ENDS).generate(SOME, KEYS, sampling))
-    backwards = engine(kind, ends=ENDS).generate(SOME[::-1], KEYS[::-1], sampling)
-    assert tokens(backwards)[::-1] == whole
-    for budget in ({"max_batch_rows": 1}, {"max_batch_rows": 3}, {"max_batch_tokens": 90}, {"grouped": False}):
-        assert tokens(engine(kind, ends=ENDS, **budget).generate(SOME, KEYS, sampling)) == whole
-
-
 def test_it_says_how_many_completions_are_over() -> None:
     heard: list[tuple[str, int, int]] = []
     with listening(lambda *what: heard.append(what)):
@@ -61,14 +40,6 @@ def test_it_says_how_many_completions_are_over() -> None:
     assert counts == sorted(set(counts))
     assert heard[-1] == ("generate", len(SOME), len(SOME))
     assert len(heard) > 2
-
-
-def test_batch_size_hardly_ever_changes_a_completion() -> None:
-    prompts = some_prompts(50, copies=(4,))
-    sampling, keys = Sampling(max_tokens=12), range(len(prompts))
-    large = tokens(engine(ends=ENDS).generate(prompts, keys, sampling))
-    small = tokens(engine(ends=ENDS, max_batch_rows=16).generate(prompts, keys, sampling))
-    assert sum(a == b for a, b in zip(large, small, strict=True)) >= 0.99 * len(prompts)
 
 
 def test_seeds_and_keys_fix_and_change_what_is_drawn() -> None:
@@ -93,39 +64,6 @@ def test_draws_follow_the_models_distribution() -> None:
     counts = torch.bincount(torch.tensor([c.token_ids[0] for c in completions]), minlength=VOCABULARY)
     assert int(counts[order].sum()) == many
     assert float(((counts[order] - expected) ** 2 / expected).sum()) < 23.5  # the 1 - 1e-4 quantile, 4 degrees
-
-
-@pytest.mark.parametrize("grouped", [True, False], ids=["grouped", "plain"])
-def test_pairs_follow_the_models_distribution_where_rows_join(grouped: bool) -> None:
-    local, many = engine(grouped=grouped, max_batch_rows=300), 3000
-    first, rest = local.generate([SOME[0]], [0], Sampling(max_tokens=2, top_k=1))[0].token_ids
-    local._ends = (first,)  # rows leave after the first token or after the second
-    completions = local.generate([SOME[0]] * many, range(many), Sampling(max_tokens=2, top_k=3))
-    expected: dict[tuple[int, ...], float] = {}
-    for p, a in _likeliest(local.model, SOME[0].token_ids, 3):
-        after = [(1.0, rest)] if a == first else _likeliest(local.model, (*SOME[0].token_ids, a), 3)
-        expected |= {((a,) if a == first else (a, b)): p * q * many for q, b in after}
-    counts = Counter(tokens(completions))
-    assert set(counts) <= set(expected)
-    pearson = sum((counts[pair] - n) ** 2 / n for pair, n in expected.items())
-    assert pearson < 31.9  # above the 1 - 1e-4 quantile of at most 8 degrees
-
-
-def _likeliest(model: Any, ids: tuple[int, ...], count: int) -> list[tuple[float, int]]:
-    """The probabilities, of these alone, and the tokens that most probably follow."""
-    with torch.no_grad():
-        top = model(input_ids=torch.tensor([ids])).logits[0, -1].topk(count)
-    return list(zip(top.values.softmax(-1).tolist(), top.indices.tolist(), strict=True))
-
-
-def check_end(completion: Completion, max_tokens: int, ends: tuple[int, ...]) -> None:
-    inside = [t in ends for t in completion.token_ids]
-    assert not any(inside[:-1])
-    assert completion.finish_reason == ("stop" if inside[-1] else "length")
-    assert len(completion.token_ids) == max_tokens or inside[-1]
-    assert len(completion.logprobs) == len(completion.token_ids) <= max_tokens
-    said = completion.token_ids[: -1 if inside[-1] else None]
-    assert completion.text == " ".join(f"w{t}" for t in said if t > 3)  # neither special nor end tokens
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2, 33])
@@ -181,6 +119,25 @@ def test_weights_changed_in_place_are_seen(outer: bool) -> None:
     assert all(weights.grad is not None for weights in local.model.parameters())
 
 
+def test_frozen_weights_are_cast_once_too() -> None:
+    class Casts(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if func.overloadpacket in (torch.ops.aten.to, torch.ops.aten._to_copy) and args[0].data_ptr() in wide:
+                casts[args[0].data_ptr()] += out.dtype is torch.bfloat16
+            return out
+
+    local, casts = engine(compute_dtype=torch.bfloat16), Counter[int]()
+    wide = {weights.data_ptr() for weights in local.model.parameters() if weights.ndim == 2}
+    local.model.model.layers.requires_grad_(False)  # type: ignore[union-attr, operator]
+    frozen = [weights.requires_grad for weights in local.model.parameters()]
+    with Casts():
+        local.generate(SOME, KEYS, Sampling(max_tokens=4))
+    assert set(casts.values()) == {1}
+    assert len(casts) == 2 * 7 + 1  # the layers' and the head's
+    assert [weights.requires_grad for weights in local.model.parameters()] == frozen
+
+
 def test_bfloat16_is_near_float32() -> None:
     local = engine(ends=ENDS, compute_dtype=torch.bfloat16)
     for prompt, completion in zip(SOME, local.generate(SOME, KEYS, Sampling(max_tokens=20)), strict=True):
@@ -208,90 +165,32 @@ def test_dropout_is_off_and_no_graph_is_kept() -> None:
     local = engine()
     model: Any = local.model
     seen: list[tuple[bool, bool]] = []
-    model.lm_head.register_forward_hook(lambda m, _, out: seen.append((m.training, out.requires_grad)))
+    model.lm_head.register_forward_hook(lambda m, _, out: seen.append((m.training, out.is_inference())))
     model.train()
     local.generate(SOME, KEYS, Sampling(max_tokens=3))
-    assert set(seen) == {(False, False)}
+    assert set(seen) == {(False, True)}
 
 
-def test_equal_prompts_are_read_once() -> None:
-    local = engine()
-    read: list[tuple[int, ...]] = []
-    embed: Any = local.model.get_input_embeddings()  # type: ignore[operator]
-    local.generate(SOME[:1], [0], Sampling(max_tokens=1))  # the engine tries its decoder once
-    embed.register_forward_hook(lambda _, args, out: read.append(tuple(args[0].shape)))
-    local.generate(SOME + SOME, range(2 * len(SOME)), Sampling(max_tokens=2))
-    different = {prompt.token_ids for prompt in SOME}
-    assert read == [(len(different), max(map(len, different))), (2 * len(SOME), 1)]
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_a_model_keeps_of_a_generation_can_be_learned_from(dtype: torch.dtype) -> None:
+    far = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    rope = {**far, "original_max_position_embeddings": 16}
 
+    def made(config: Any) -> Any:
+        return LlamaForCausalLM(LlamaConfig(**{**config.to_dict(), "rope_parameters": rope}))
 
-def test_finished_rows_leave() -> None:
-    local = engine(ends=ENDS)
-    sizes: list[int] = []
-    completions = local.generate(SOME, KEYS, Sampling(max_tokens=30))
-    local.model.register_forward_hook(lambda *_: sizes.append(0))
-    embed: Any = local.model.get_input_embeddings()  # type: ignore[operator]
-    embed.register_forward_hook(lambda _, args, out: sizes.append(len(args[0])))
-    assert local.generate(SOME, KEYS, Sampling(max_tokens=30)) == completions
-    steps = [size for size in sizes if size][1:]
-    assert len(steps) == max(len(c.token_ids) for c in completions) - 1
-    for t, size in enumerate(steps, 1):
-        running = sum(len(c.token_ids) > t for c in completions)
-        assert running <= size < running / 0.75 + 1
-
-
-MANY = some_prompts(40)
-JOINING = {"max_batch_rows": 16}  # MANY are 80 rows
-
-
-@pytest.mark.parametrize("kind", sorted(GROUPED))
-def test_rows_that_join_say_what_they_would_say_alone(kind: str) -> None:
-    sampling, keys = Sampling(max_tokens=40), range(len(MANY))
-    local = engine(kind, ends=ENDS, **JOINING)
-    joined = local.generate(MANY, keys, sampling)
-    assert local.generate(MANY, keys, sampling) == joined  # to the bit
-    plain = tokens(engine(kind, ends=ENDS, grouped=False).generate(MANY, keys, sampling))
-    assert sum(a == b for a, b in zip(tokens(joined), plain, strict=True)) >= 0.99 * len(MANY)
-    for prompt, completion in zip(MANY, joined, strict=True):
-        check_end(completion, 40, ENDS)
-        expected = forced(local.model, prompt, completion)
-        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=0)
-
-
-def test_waiting_rows_take_the_places_of_those_that_are_over() -> None:
-    local = engine(ends=ENDS, **JOINING)
-    shapes: list[tuple[int, int]] = []
-    completions = local.generate(MANY, range(len(MANY)), Sampling(max_tokens=40))
-    embed: Any = local.model.get_input_embeddings()  # type: ignore[operator]
-    embed.register_forward_hook(lambda _, args, out: shapes.append(tuple(args[0].shape)))
-    assert local.generate(MANY, range(len(MANY)), Sampling(max_tokens=40)) == completions
-    steps = [rows for rows, length in shapes if length == 1]
-    lengths = [len(c.token_ids) for c in completions]
-    assert max(steps) <= 16
-    assert len(steps) < 1.5 * sum(lengths) / 16 + 40
-    waves = sum(max(lengths[i : i + 16]) for i in range(0, len(lengths), 16))
-    assert len(steps) < 0.8 * waves
-    assert sum(length > 1 for _, length in shapes) < 20  # prompts are read several at once
-
-
-def test_no_row_goes_beyond_the_models_positions() -> None:
-    local = engine(ends=ENDS, **JOINING)
-    prompts = [prompt_of(24)] * 40
-    last: list[int] = []
-    local.model.register_forward_pre_hook(
-        lambda _, args, kwargs: last.append(int(kwargs["position_ids"].max())), with_kwargs=True
-    )
-    completions = local.generate(prompts, range(40), Sampling(max_tokens=40))
-    assert any(c.finish_reason == "length" for c in completions)
-    assert max(last) == 24 + 40 - 2  # nothing follows the last token
+    local = engine(made_by=made, compute_dtype=dtype)
+    model: Any = local.model
+    local.generate(SOME, KEYS, Sampling(max_tokens=30))
+    kept = model.model.rotary_emb.inv_freq
+    assert torch.equal(kept, model.model.rotary_emb.long_inv_freq)  # it was changed on the way
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is not torch.float32):
+        model(input_ids=torch.arange(24)[None]).logits.sum().backward()
+    assert all(weights.grad is not None and weights.grad.isfinite().all() for weights in model.parameters())
 
 
 def test_nothing_to_generate() -> None:
     assert engine().generate([], [], Sampling(max_tokens=4)) == []
-
-
-def prompt_of(length: int) -> Prompt:
-    return Prompt(id=f"p{length}", task="t", domain="d", text="", token_ids=tuple(range(4, 4 + length)))
 
 
 def test_prompt_and_completion_must_fit_the_context() -> None:

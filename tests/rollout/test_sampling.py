@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from groupwise.rollout.sampling import LARGE, draw, log_probs, splitmix64, uniforms
+from groupwise.rollout.sampling import LARGE, _ranked, draw, log_probs, splitmix64, uniforms
 from groupwise.types import UserError
 
 MANY = 40_000
@@ -103,6 +105,21 @@ def test_draws_from_a_large_vocabulary_are_those_of_one_long_sum(size: int) -> N
         for p, u in zip(probs, uniform, strict=True)
     ]
     assert draw(scores, uniform).tolist() == expected
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9, 0.999])
+@pytest.mark.parametrize("flat", [0, 1], ids=["", "a row that needs all"])
+def test_the_likeliest_of_a_large_vocabulary_are_those_of_all(top_p: float, flat: int) -> None:
+    scores = torch.randn(50, 2 * LARGE, generator=torch.Generator().manual_seed(1)).mul(4).log_softmax(-1)
+    scores[:flat] = -math.log(2 * LARGE)
+    uniform = uniforms(3, range(50), 1)[:, 0]
+    ranked, order = scores.sort(dim=-1, descending=True, stable=True)
+    probs = ranked.double().softmax(-1)
+    nucleus = probs.masked_fill(probs.cumsum(-1) - probs >= top_p, 0)
+    at = torch.searchsorted(nucleus.cumsum(-1), uniform[:, None] * nucleus.sum(-1, keepdim=True), right=True)
+    expected = order.gather(-1, at)[:, 0]
+    assert int((draw(scores, uniform, top_p=top_p) == expected).sum()) >= 49  # a float32 sum may end a token away
+    assert (_ranked(scores, top_p)[0].shape[1] < 2 * LARGE) == (flat == 0 and top_p < 0.99)
 
 
 def test_log_probs_are_of_the_scaled_logits_in_float32() -> None:

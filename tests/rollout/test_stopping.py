@@ -57,6 +57,11 @@ def test_bytes(ids: list[int], strings: list[str]) -> None:
     assert first_completed(stops, ids) == first_in_full_text(stops, ids)
 
 
+def test_any_number_of_special_tokens_inside() -> None:
+    a, b, end = BYTES("a")["input_ids"], BYTES("b")["input_ids"], len(BYTES) - 1
+    assert [first_completed(StopStrings(["ab"], BYTES), [*a, *[end] * n, *b]) for n in (0, 4, 5, 40)] == [2, 6, 7, 42]
+
+
 @given(
     ids=st.lists(st.integers(0, 8), max_size=14),
     strings=st.lists(st.sampled_from(["w4", "w5 w6", "w7 ", " ", "4 w4 w"]), min_size=1, max_size=2),

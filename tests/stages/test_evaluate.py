@@ -68,6 +68,13 @@ def test_a_model_that_is_not_there_is_told_before_the_others_are_evaluated(tiny:
         evaluate_command([str(tiny), str(tmp_path / "empty")], made(tiny))
 
 
+def test_prompts_that_are_too_long_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    narrow = tiny_model(tmp_path / "narrow", context=87)
+    result = evaluate_command([str(narrow)], made(narrow, rewards=NINES))
+    assert result["prompts"] == 11
+    assert "5 of 16 held-out prompts are longer than the 75 tokens" in caplog.text
+
+
 def test_a_training_without_held_out_prompts(warm: Warm, write: Write, tmp_path: Path) -> None:
     """A small data set of the user's may have none; of the prompts that another has, all are taken."""
     (tmp_path / "sums.jsonl").write_text(

@@ -126,9 +126,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"model": without("config.json")},
         r"model: .*/model has no config.json; it is not a Hugging Face model folder",
     ),
-    "a prompt longer than the context": (
-        {"model": lambda folder: tiny_model(folder, context=48)},
-        r"the longest prompt has \d+ tokens and max_tokens is \d+: together more than the 48 positions of the model",
+    "prompts longer than the context": (
+        {"model": lambda folder: tiny_model(folder, context=16)},
+        r"16 of 16 held-out prompts are longer than the 4 tokens that rollout.max_tokens 12 leaves of .* context",
     ),
     "a run below a file": ({"run": {"dir": "r.yaml/run"}}, r"run.dir: r.yaml/run cannot be written: Not a directory"),
 }
@@ -148,7 +148,7 @@ def test_a_user_s_mistake_is_one_line(
     assert re.fullmatch(expected, refused(ended))
     assert "before" not in ended.out  # found before the first evaluation, which may take minutes
     assert rows(earlier) == []
-    if "held-out" not in expected and "positions" not in expected:  # then nothing has begun, and nothing has changed
+    if "held-out" not in expected:  # then nothing has begun, and nothing has changed
         assert [path.name for path in earlier.parent.iterdir()] == ["r"]
         assert (earlier / "recipe.yaml").read_text() == "steps: 1\n"
 

@@ -9,6 +9,7 @@ import pytest
 from tiny import tiny_model
 
 from groupwise import Recipe, Run, Trainer
+from groupwise.rollout.local import LocalEngine
 from groupwise.stages.given import as_recipe, with_data, with_rewards
 from groupwise.types import UserError
 
@@ -67,6 +68,18 @@ def test_data_without_answers_are_told_before_a_model_is_loaded(tmp_path: Path) 
     recipe = {**SMALL, "model": "nowhere/at-all", "run": {"dir": str(tmp_path / "run")}}
     with pytest.raises(UserError, match="compares with answers, but the data have no column 'answer'"):
         Trainer(recipe, data=[{"prompt": "hello"}])
+
+
+def test_a_resumed_run_generates_as_many_at_once_however_much_memory_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {**SMALL, "model": str(tiny_model(tmp_path / "tiny")), "run": {"dir": str(tmp_path / "run")}}
+    for free, resume in ((500, False), (7, True)):
+        monkeypatch.setattr("groupwise.stages.engines.cached_tokens", lambda *_, free=free, **__: free)
+        with Trainer(recipe, QUESTIONS, lambda prompt, completion: 0.5, resume=resume) as trainer:
+            assert isinstance(trainer.engine, LocalEngine)
+            assert trainer.engine.max_batch_tokens == 500
+            trainer.checkpoint()
 
 
 def test_a_run_of_the_library(tmp_path: Path) -> None:

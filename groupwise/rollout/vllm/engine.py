@@ -6,6 +6,7 @@ import hashlib
 import math
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,13 +79,23 @@ class VllmEngine:
             "top_k": sampling.top_k,
             "stop": [string for string in sampling.stop if string],
         }
-        try:
-            answer = self._client.ask("/generate", request)
-        except OtherWeightsError:
-            self._send_weights()
-            answer = self._client.ask("/generate", request)
+        answer = self._answer(request)
         stops = StopStrings(sampling.stop, self.tokenizer)
         return [self._completion(told, stops) for _, told in zip(prompts, answer["completions"], strict=True)]
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The server's completions by this engine's weights; another trainer may put its own in between."""
+        late = time.monotonic() + self._client.deadline
+        while True:
+            try:
+                return self._client.ask("/generate", request)
+            except OtherWeightsError:
+                if time.monotonic() > late:
+                    raise UserError(
+                        f"vLLM at {self._client.address} was given other weights again and again for "
+                        f"{self._client.deadline:g} s; give each run a server of its own"
+                    ) from None
+            self._send_weights()
 
     def _send_weights(self) -> None:
         with _in_memory(self._tensors) as path:

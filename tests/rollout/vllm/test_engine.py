@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -115,6 +116,36 @@ def test_two_trainers_never_see_the_weights_of_the_other() -> None:
     for number in (0, 1, 0):
         engines[number].generate(SOME[:1], [0], Sampling(max_tokens=5))
         assert model.tensors["a"].item() == number
+
+
+class Contested(FakeModel):
+    """Another trainer gives it other weights right after the next `times`."""
+
+    times = 3
+
+    def take(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        told = super().take(request)
+        self.times -= 1
+        if self.times >= 0:
+            self.weights = "the other's"
+        return told
+
+
+def test_weights_are_sent_until_they_are_those_that_generate() -> None:
+    model = Contested()
+    engine = engine_on(served(model))
+    engine.take_weights(TENSORS.items(), 4)
+    assert len(engine.generate(SOME, KEYS, Sampling(max_tokens=5))) == len(SOME)
+    assert len(model.taken) == 4
+
+
+def test_a_server_that_others_never_leave_alone() -> None:
+    model = Contested()
+    model.times = 10**9
+    engine = engine_on(served(model), deadline=0.5)
+    engine.take_weights(TENSORS.items(), 4)
+    with pytest.raises(UserError, match=r"other weights again and again for 0\.5 s"):
+        engine.generate(SOME, KEYS, Sampling(max_tokens=5))
 
 
 def test_floats_travel_in_the_servers_type() -> None:
