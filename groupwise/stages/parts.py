@@ -17,7 +17,7 @@ from groupwise.learner.memory import available, with_micro_tokens
 from groupwise.learner.update import Learner
 from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
 from groupwise.run.disk import writing
-from groupwise.run.folder import CHECKPOINTS, GROUPS, MODEL, ROLLOUTS
+from groupwise.run.folder import CHECKPOINTS, GROUPS, MODEL, ROLLOUTS, hold
 from groupwise.run.groups import forget_groups, write_groups
 from groupwise.run.rollouts import forget_after, write_rollouts
 from groupwise.run.world import join
@@ -45,7 +45,7 @@ class Parts:
         rewards: given.Rewards | None = None,
         callbacks: Sequence[Callable[..., object]] = (),
         *,
-        run_dir: Path | None = None,  # a folder that is there already
+        run_dir: Path | None = None,  # a folder that is there already, and ours
         resume: bool = False,
         profile: bool = False,
     ) -> None:
@@ -54,17 +54,19 @@ class Parts:
         recipe = recipe if data is None else given.with_data(recipe)
         recipe, functions = given.with_rewards(recipe, rewards)
         self.callbacks, self.profile, self.stopped = list(callbacks), profile, False
+        opened: list[Any] = []
+        self._end = weakref.finalize(self, _close_all, opened)
         with nullcontext(run_dir) if run_dir else given.run_folder(recipe, self.world, resume) as self.run_dir:
-            self._build(recipe, data, functions)
+            if self.world.is_first and not run_dir:
+                opened.append(hold(self.run_dir))
+            self._build(recipe, data, functions, opened)
             if resume:
                 self.restore()
             self.scorer.ready()  # a reward that cannot be loaded is told at once
 
-    def _build(self, recipe: Recipe, data: Any, functions: Mapping[str, Callable[..., Any]]) -> None:
+    def _build(self, recipe: Recipe, data: Any, functions: Mapping[str, Callable[..., Any]], opened: list[Any]) -> None:
         log = given.rewards_log(self.run_dir)
         tasks = given.tasks_of(recipe, data)  # what is wrong with the data is told before a model is loaded
-        opened: list[Any] = []
-        self._end = weakref.finalize(self, _close_all, opened)
         self.scorer = Scorer(recipe.tasks, recipe.rewards, functions=functions, log=log)
         self.judge = _judge(recipe, functions, log)
         opened += [self.scorer, self.judge]

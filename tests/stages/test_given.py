@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from tiny import tiny_model
 
 from groupwise import Recipe, Run, Trainer
+from groupwise.run.folder import RECIPE
 from groupwise.stages.given import as_recipe, with_data, with_rewards
 from groupwise.types import UserError
 
@@ -77,6 +79,8 @@ def test_a_run_of_the_library(tmp_path: Path) -> None:
     recipe = {**SMALL, "steps": 5, "model": str(tiny_model(tmp_path / "tiny")), "run": {"dir": str(tmp_path / "run")}}
     with Trainer(recipe, QUESTIONS, lambda prompt, completion: len(completion) / 8, [watch]) as trainer:
         run = trainer.train()
+        with (run.path / RECIPE).open("a") as file, pytest.raises(BlockingIOError):  # no other process may come in
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert seen == [1, 2]
     assert isinstance(run, Run)
     assert "reward/<lambda>/mean" in run.metrics
