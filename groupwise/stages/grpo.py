@@ -91,7 +91,7 @@ class Trainer(Parts):
         with Interrupt() as interrupt:
             self._loop(interrupt)
             self.checkpoint()
-        if self.steps_done < self.recipe.steps and not self.stopped:
+        if self.world.any(interrupt.asked):  # after the last update too: who asked does not wait for an evaluation
             print(f"Saved after update {self.steps_done}; groupwise train --resume {self.run_dir} continues.")
             raise KeyboardInterrupt
         after = self.deliver()
