@@ -84,7 +84,8 @@ class Learner:
             return {"loss": 0.0, "policy/grad_norm": 0.0, **self._settings(rate)}
         meter, steps = Meter(), Meter()
         parts = list(_split(len(rollouts), self._update.minibatches))
-        fixed = self._fixed_logprobs(rollouts, [i for part in parts for i in self._world.share(part)])
+        learned = [i for part in parts for i in self._world.share(part) if self._teaches(rollouts[i])]
+        fixed = self._fixed_logprobs(rollouts, learned, moves=self._update.epochs * len(parts) > 1)
         for epoch in range(self._update.epochs):
             for number, chosen in enumerate(parts):
                 gradient = partial(self._gradient, rollouts, chosen, fixed, meter, epoch == number == 0)
@@ -156,9 +157,9 @@ class Learner:
             found = self._forward.logprobs(states, batch.targets[batch.mask])
             logprobs, entropy = (batch.spread(values) for values in found)
             old_logprobs, weights = batch.engine_logprobs, None
-            if fixed.old is not None:
-                old_logprobs, cap = batch.pad(fixed.old), self._loss.importance_cap
-                weights = importance_weights(old_logprobs, batch.engine_logprobs, batch.mask, cap)
+            if self._loss.old == "learner":
+                old_logprobs = logprobs.detach() if fixed.old is None else batch.pad(fixed.old)
+                weights = importance_weights(old_logprobs, batch.engine_logprobs, batch.mask, self._loss.importance_cap)
             ref_logprobs = None if fixed.reference is None else batch.pad(fixed.reference)
             loss = policy_loss(
                 logprobs,
@@ -230,9 +231,10 @@ class Learner:
         ]
         return float(torch.cat(change).abs().mean()) if change else 0.0
 
-    def _fixed_logprobs(self, rollouts: Sequence[Rollout], chosen: Sequence[int]) -> Fixed:
+    def _fixed_logprobs(self, rollouts: Sequence[Rollout], chosen: Sequence[int], moves: bool) -> Fixed:
+        """`moves`: the policy changes within the update; in its first step the old log-probs are those of the step."""
         return Fixed(
-            old=self._logprobs(self.model, rollouts, chosen) if self._loss.old == "learner" else None,
+            old=self._logprobs(self.model, rollouts, chosen) if self._loss.old == "learner" and moves else None,
             reference=self._reference_logprobs(rollouts, chosen) if self._loss_has_kl else None,
         )
 
