@@ -70,8 +70,10 @@ def micro_batches(
     chosen: Sequence[int] | None = None,
     mask_cut: bool = False,
     shared: bool = False,
-) -> list[MicroBatch]:
+) -> Iterator[MicroBatch]:
     """Cut the `chosen` rollouts (default: all) into micro-batches of at most `max_tokens` tokens each.
+
+    Each is made when it is asked for, so that only one holds the masks of its attention at a time.
 
     `shared`: siblings share their prompt, which counts once a micro-batch, and nothing is padded; otherwise each row
     holds its own, and counts with its padding. A row that is longer than allowed is a micro-batch of its own.
@@ -87,7 +89,8 @@ def micro_batches(
             first.setdefault(rollouts[i].prompt.token_ids, place)
         order.sort(key=lambda i: first[rollouts[i].prompt.token_ids])  # stable: rows stay sorted
     cut = _cut_shared if shared else _cut_rows
-    return [_stack(rollouts, index, device, mask_cut, shared) for index in cut(rollouts, lengths, order, max_tokens)]
+    for index in cut(rollouts, lengths, order, max_tokens):
+        yield _stack(rollouts, index, device, mask_cut, shared)
 
 
 def _cut_rows(

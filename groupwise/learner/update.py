@@ -133,21 +133,26 @@ class Learner:
         denominator = loss_denominator(self._loss.kind, learned_tokens(rollouts, chosen, self._mask_cut))
         total, learned = 0.0, 0
         for batch in self._micro_batches(rollouts, micro_tokens, mine):
-            with span("forward"):
-                states = self._forward.states(batch.inputs)
-            # the head and the loss go forth and back part by part, the rest of the model then once for all of them
-            leaf = states.detach().requires_grad_(states.requires_grad)
-            for part, tokens in batch.parts(self._forward.slice):
-                total += self._learn(part, leaf[tokens], fixed, denominator, meter, first)
-            with span("backward"):
-                if leaf.grad is not None:
-                    states.backward(leaf.grad)  # type: ignore[no-untyped-call]
+            total += self._pass(batch, fixed, denominator, meter, first)
             learned += len(batch.index)
             doing("update", chosen[0] + learned, len(rollouts))
         if not mine:  # an optimizer step all the same, so that it does not hang on who was skipped
             for weights in self.model.parameters():
                 weights.grad = torch.zeros_like(weights) if weights.requires_grad else None
         return total, meter
+
+    def _pass(self, batch: MicroBatch, fixed: Fixed, denominator: float, meter: Meter, first: bool) -> float:
+        """Forward and backward; returns the loss."""
+        with span("forward"):
+            states = self._forward.states(batch.inputs)
+        # the head and the loss go forth and back part by part, the rest of the model then once for all of them
+        leaf, loss = states.detach().requires_grad_(states.requires_grad), 0.0
+        for part, tokens in batch.parts(self._forward.slice):
+            loss += self._learn(part, leaf[tokens], fixed, denominator, meter, first)
+        with span("backward"):
+            if leaf.grad is not None:
+                states.backward(leaf.grad)  # type: ignore[no-untyped-call]
+        return loss
 
     def _learn(
         self, batch: MicroBatch, states: torch.Tensor, fixed: Fixed, denominator: float, meter: Meter, first: bool

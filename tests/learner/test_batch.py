@@ -28,7 +28,7 @@ def size(r: Rollout) -> int:
 def test_each_rollout_is_in_one_row_and_the_row_says_all_of_it(
     given_rollouts: list[Rollout], budget: int, mask_cut: bool
 ) -> None:
-    batches = micro_batches(given_rollouts, budget, CPU, mask_cut=mask_cut)
+    batches = list(micro_batches(given_rollouts, budget, CPU, mask_cut=mask_cut))
     assert sorted(i for batch in batches for i in batch.index) == list(range(len(given_rollouts)))
     for batch in batches:
         input_ids = batch.inputs.given["input_ids"]
@@ -54,7 +54,7 @@ def test_each_rollout_is_in_one_row_and_the_row_says_all_of_it(
 def test_rows_come_longest_first_so_that_the_first_pass_needs_the_most_memory(
     given_rollouts: list[Rollout], budget: int
 ) -> None:
-    batches = micro_batches(given_rollouts, budget, CPU)
+    batches = list(micro_batches(given_rollouts, budget, CPU))
     lengths = [size(given_rollouts[i]) for batch in batches for i in batch.index]
     assert lengths == sorted(lengths, reverse=True)
     assert [batch.inputs.given["input_ids"].shape[1] for batch in batches] == [
@@ -63,26 +63,26 @@ def test_rows_come_longest_first_so_that_the_first_pass_needs_the_most_memory(
 
 
 def test_a_row_longer_than_the_budget_stands_alone() -> None:
-    batches = micro_batches([rollout([1] * 10, [2] * 10), rollout([1], [2]), rollout([1], [2, 3])], 8, CPU)
-    assert [batch.index for batch in batches] == [[0], [2, 1]]
+    made = [rollout([1] * 10, [2] * 10), rollout([1], [2]), rollout([1], [2, 3])]
+    assert [batch.index for batch in micro_batches(made, 8, CPU)] == [[0], [2, 1]]
 
 
 def test_chosen_rollouts_only_and_values_of_all_of_them_padded() -> None:
     made = [rollout([1], [2] * n) for n in (3, 1, 2, 0)]
-    batches = micro_batches(made, 1000, CPU, chosen=range(1, 4))
-    assert [batch.index for batch in batches] == [[2, 1, 3]]
+    (batch,) = micro_batches(made, 1000, CPU, chosen=range(1, 4))
+    assert batch.index == [2, 1, 3]
     values = [torch.full((n,), float(n)) for n in (3, 1, 2, 0)]
-    assert batches[0].pad(values).tolist() == [[2.0, 2.0], [1.0, 0.0], [0.0, 0.0]]
+    assert batch.pad(values).tolist() == [[2.0, 2.0], [1.0, 0.0], [0.0, 0.0]]
 
 
 def test_nothing_gives_nothing() -> None:
-    assert micro_batches([], 100, CPU) == []
+    assert list(micro_batches([], 100, CPU)) == []
 
 
 @given(st.lists(rollouts, max_size=12), st.integers(1, 200))
 def test_siblings_share_their_prompt_and_nothing_is_padded(given_rollouts: list[Rollout], budget: int) -> None:
     siblings = [r for r in given_rollouts for _ in range(3)]
-    batches = micro_batches(siblings, budget, CPU, shared=True)
+    batches = list(micro_batches(siblings, budget, CPU, shared=True))
     assert sorted(i for batch in batches for i in batch.index) == list(range(len(siblings)))
     for batch in batches:
         input_ids = batch.inputs.given["input_ids"]
