@@ -14,7 +14,7 @@ from torch import nn
 
 from groupwise.config import LossConfig, UpdateConfig
 from groupwise.learner import lora
-from groupwise.learner.backoff import within_memory
+from groupwise.learner.backoff import told, within_memory
 from groupwise.learner.batch import MicroBatch, learned_tokens, micro_batches
 from groupwise.learner.forward import fitted, recompute_layers
 from groupwise.learner.memory import MICRO_TOKENS
@@ -90,7 +90,7 @@ class Learner:
             for number, chosen in enumerate(parts):
                 gradient = partial(self._gradient, rollouts, chosen, fixed, meter, epoch == number == 0)
                 loss, meter = self._within_memory(gradient, rollouts)
-                with span("optimizer"):
+                with span("optimizer"), told("the optimizer's state", self._advice()):
                     self._add_gradients()
                     norm = optimizer_step(self.model, self.optimizer, rate, self._update.max_grad_norm)
                 steps.add({"loss": sum(self._world.gather([loss])), "policy/grad_norm": norm}, 1)
@@ -113,8 +113,15 @@ class Learner:
     def _within_memory(self, work: Callable[[int], T], rollouts: Sequence[Rollout]) -> T:
         """`work(micro_tokens)`, begun again with fewer while memory runs out."""
         longest = max(len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rollouts)
-        result, self.micro_tokens = within_memory(work, self.micro_tokens, longest)
+        more = [] if self._update.gradient_checkpointing else ["set update.gradient_checkpointing true"]
+        advice = ["lower rollout.max_tokens", *more, *self._advice()]
+        result, self.micro_tokens = within_memory(work, self.micro_tokens, longest, advice)
         return result
+
+    def _advice(self) -> list[str]:
+        """What makes the weights and all that goes with them smaller, where it has not been done yet."""
+        less = ["take a smaller model"] if lora.attached(self.model) else ["train adapters only (lora.rank 8)"]
+        return less if self._copy is None else [*less, "set loss.beta 0, which needs no reference"]
 
     def _gradient(
         self,
