@@ -110,7 +110,7 @@ class Parts:
         self.before: dict[str, Any] | None = None  # the evaluation before the first update
 
     def stop(self) -> None:
-        """End the training after this update, as if the recipe had asked for no more."""
+        """End the training after this update, as if the recipe had asked for no more; a resumed run keeps to it."""
         self.stopped = True
 
     def close(self) -> None:
@@ -155,6 +155,7 @@ class Parts:
             "comparison": self.comparison.state(),
             "totals": self.totals.state(),
             "before": self.before,
+            "stopped": self.stopped,
         }
         keep = self.recipe.checkpoint.keep
         self.world.first(lambda: save_checkpoint(self.run_dir / CHECKPOINTS, self.steps_done, state, keep))
@@ -168,7 +169,7 @@ class Parts:
             self.collector.load_state(state["collector"])
             self.comparison.load_state(state["comparison"])
             self.totals.load_state(state["totals"])
-            self.before = state["before"]
+            self.before, self.stopped = state["before"], state["stopped"]
         self.world.first(self._forget)
 
     def _forget(self) -> None:

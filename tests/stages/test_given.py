@@ -86,9 +86,21 @@ def test_a_run_of_the_library(tmp_path: Path) -> None:
     assert "reward/<lambda>/mean" in run.metrics
     assert (run.path / "model" / "config.json").exists()
     assert "2 of 5 updates" in repr(run)
+    assert run.summary["steps"] == 2
     assert "<svg" in run._repr_html_()
     with Trainer(recipe, QUESTIONS, {"<lambda>": lambda prompt, completion: 0.5}, resume=True) as trainer:
-        assert trainer.steps_done == 2
+        assert (trainer.steps_done, trainer.stopped) == (2, True)
         row = trainer.step()
     assert {"loss", "groups/count", "groups/size_mean"} <= set(row)
     assert row["reward/mean"] == 0.5
+
+
+def test_own_steps_and_then_the_rest(tmp_path: Path) -> None:
+    """What has learned already is no model from before."""
+    recipe = {**SMALL, "model": str(tiny_model(tmp_path / "tiny")), "run": {"dir": str(tmp_path / "run")}}
+    with Trainer(recipe, QUESTIONS, letters) as trainer:
+        trainer.step()
+        run = trainer.train()
+    assert trainer.steps_done == run.summary["steps"] == 2
+    assert (run.summary["before"], run.summary["gain"]) == (None, None)
+    assert run.summary["after"]["prompts"] == 4
