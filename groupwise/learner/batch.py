@@ -11,6 +11,8 @@ import torch
 from groupwise.learner.tree import tree_inputs
 from groupwise.types import Rollout
 
+COPIES = 8  # keys of attention for each token of a micro-batch, at most: every sibling has its own of the prompt's
+
 
 class Inputs(NamedTuple):
     """What a model is given, and where its last states predict the completions' tokens."""
@@ -108,13 +110,16 @@ def _cut_shared(
 ) -> Iterator[list[int]]:
     index: list[int] = []
     prompts: set[tuple[int, ...]] = set()
-    used = 0
+    used = given = own = 0  # tokens; of them in the longest prompt and in the longest completion
     for i in order:
         prompt = rollouts[i].prompt.token_ids
         size = lengths[i] - (len(prompt) if prompt in prompts else 0)
-        if index and used + size > max_tokens:
+        widths = max(given, len(prompt)), max(own, lengths[i] - len(prompt))
+        if index and (used + size > max_tokens or (len(index) + 1) * sum(widths) > COPIES * max_tokens):
             yield index
             index, prompts, used, size = [], set(), 0, lengths[i]
+            widths = len(prompt), lengths[i] - len(prompt)
+        given, own = widths
         index.append(i)
         prompts.add(prompt)
         used += size

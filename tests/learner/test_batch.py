@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groupwise.learner.batch import micro_batches
+from groupwise.learner.batch import COPIES, micro_batches
 from groupwise.types import Rollout
 
 from .cases import CPU, rollout
@@ -94,6 +94,12 @@ def test_siblings_share_their_prompt_and_nothing_is_padded(given_rollouts: list[
         )
         assert len(rows) == 1 or sum(map(len, prompts)) + sum(len(r.completion.token_ids) for r in rows) <= budget
         assert len(batch.inputs.states) == batch.mask.sum()
+
+
+def test_what_siblings_copy_of_a_long_prompt_is_bounded() -> None:
+    made = [rollout([1] * 100, [2]) for _ in range(50)]  # 150 tokens, but 5050 keys
+    assert [len(batch.index) for batch in micro_batches(made, 160, CPU, shared=True)] == [12, 12, 12, 12, 2]
+    assert 12 * 101 <= COPIES * 160 < 13 * 101
 
 
 def test_parts_are_whole_rows_of_so_many_tokens() -> None:
