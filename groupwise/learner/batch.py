@@ -23,7 +23,7 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """B rows, of K completion tokens in all. C is the longest completion of the rows."""
+    """B rows, of K completion tokens in all. C is the longest completion of the rows, or a piece of the only one."""
 
     index: list[int]  # [B] positions of the rows in the update's list of rollouts
     inputs: Inputs
@@ -32,12 +32,14 @@ class MicroBatch:
     learned: torch.Tensor  # [B, C] bool: the mask less completions that are masked out of the loss
     engine_logprobs: torch.Tensor  # [B, C] float32
     advantages: torch.Tensor  # [B] float32
+    begin: int = 0  # of the piece in its completion
 
     def pad(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """[B, C] the batch's rows of the values [C_i] of all rollouts, 0 where padded."""
         out = torch.zeros_like(self.engine_logprobs)
         for row, index in enumerate(self.index):
-            out[row, : len(values[index])] = values[index]
+            own = values[index][self.begin : self.begin + out.shape[1]]
+            out[row, : len(own)] = own
         return out
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
@@ -45,8 +47,11 @@ class MicroBatch:
         zeros = torch.zeros(self.mask.shape, dtype=values.dtype, device=values.device)
         return zeros.masked_scatter(self.mask, values)
 
-    def parts(self, tokens: int) -> Iterator[tuple[MicroBatch, slice]]:
-        """Consecutive rows of at most so many completion tokens, and which of the K those are; `inputs` stay whole."""
+    def parts(self, tokens: int, pieces: bool = False) -> Iterator[tuple[MicroBatch, slice]]:
+        """Consecutive rows of at most so many completion tokens, and which of the K those are; `inputs` stay whole.
+
+        A longer row is a part of its own or, where the loss allows `pieces` of a completion, several.
+        """
         lengths = self.mask.sum(-1).tolist()
         first, start = 0, 0
         while first < len(lengths):
@@ -54,7 +59,13 @@ class MicroBatch:
             while last < len(lengths) and end + lengths[last] - start <= tokens:
                 end += lengths[last]
                 last += 1
-            yield self._rows(slice(first, last)), slice(start, end)
+            rows = self._rows(slice(first, last))
+            if pieces and end - start > tokens:
+                for at in range(start, end, tokens):
+                    stop = min(at + tokens, end)
+                    yield rows._piece(at - start, stop - start), slice(at, stop)
+            else:
+                yield rows, slice(start, end)
             first, start = last, end
 
     def _rows(self, rows: slice) -> MicroBatch:
@@ -62,6 +73,10 @@ class MicroBatch:
             return self
         fields = ("index", "targets", "mask", "learned", "engine_logprobs", "advantages")
         return replace(self, **{name: getattr(self, name)[rows] for name in fields})
+
+    def _piece(self, begin: int, end: int) -> MicroBatch:
+        fields = ("targets", "mask", "learned", "engine_logprobs")
+        return replace(self, begin=begin, **{name: getattr(self, name)[:, begin:end] for name in fields})
 
 
 def micro_batches(

@@ -21,6 +21,7 @@ from groupwise.learner.memory import MICRO_TOKENS
 from groupwise.learner.meter import Meter
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.loss import DEFAULT_CLIP, importance_weights, loss_denominator, mismatch, policy_loss, ratio_diagnostics
+from groupwise.loss.kinds import find
 from groupwise.run.doing import doing
 from groupwise.run.profile import span
 from groupwise.run.world import World
@@ -154,7 +155,7 @@ class Learner:
             states = self._forward.states(batch.inputs)
         # the head and the loss go forth and back part by part, the rest of the model then once for all of them
         leaf, loss = states.detach().requires_grad_(states.requires_grad), 0.0
-        for part, tokens in batch.parts(self._forward.slice):
+        for part, tokens in batch.parts(self._forward.slice, pieces=find(self._loss.kind).unit == "tokens"):
             loss += self._learn(part, leaf[tokens], fixed, denominator, meter, first)
         with span("backward"):
             if leaf.grad is not None:

@@ -114,3 +114,18 @@ def test_parts_are_whole_rows_of_so_many_tokens() -> None:
         assert part.mask.sum() == tokens.stop - tokens.start
         assert part.mask.shape == part.targets.shape == part.learned.shape == part.engine_logprobs.shape
         assert torch.equal(part.advantages, batch.advantages[: len(part.index)])
+
+
+def test_a_row_that_is_longer_than_a_part_may_come_in_pieces() -> None:
+    made = [rollout([1], range(10, 10 + n)) for n in (7, 5, 2)]
+    (batch,) = micro_batches(made, 1000, CPU, shared=True)
+    assert [tokens for _, tokens in batch.parts(3)] == [slice(0, 7), slice(7, 12), slice(12, 14)]
+    found = [*batch.parts(3, pieces=True)]
+    assert [(part.index, tokens.start, tokens.stop) for part, tokens in found] == [
+        ([0], 0, 3), ([0], 3, 6), ([0], 6, 7), ([1], 7, 10), ([1], 10, 12), ([2], 12, 14)
+    ]  # fmt: skip
+    values = [torch.arange(n) + 0.5 for n in (7, 5, 2)]
+    for part, tokens in found:
+        assert torch.equal(part.targets[part.mask], batch.targets[batch.mask][tokens])
+        assert torch.equal(part.pad(values)[part.mask], batch.pad(values)[batch.mask][tokens])
+        assert part.mask.shape == part.learned.shape == part.engine_logprobs.shape

@@ -124,7 +124,11 @@ def test_slices_of_the_head_do_not_change_the_gradient(
     monkeypatch.setattr(head, "SLICE_BYTES", 4 * VOCABULARY * (MAX_TOKENS - 2))  # some rows are longer
     sliced = make_learner(model, kind=kind)
     assert sliced._forward.slice == MAX_TOKENS - 2
+    seen: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda _, given, out: seen.append(out.numel() // VOCABULARY))  # type: ignore[operator]
     assert_same(gradients(sliced, rollouts)[0], whole)
+    again = sum(seen) - sum(len(r.completion.token_ids) for r in rollouts)
+    assert (again > 0) == (kind in ("grpo", "dr_grpo", "gspo"))  # the others take a row that is too long in pieces
 
 
 def test_models_that_attend_in_a_way_of_their_own_take_the_plain_path_and_say_so(
