@@ -81,19 +81,19 @@ def _recipe_and_run(
     if resume and (path or overrides):
         given = " ".join(map(str, filter(None, [path, *overrides])))
         raise mistake(f"--resume continues with the run's own recipe; {given} is not allowed with it")
-    if resume:
-        yield load_recipe(kind, _recipe_of(resume, source, "cannot be resumed by this command"), []), resume
-        return
     if path and source not in (written := read_yaml(path)) and (other := _OTHERS[source]) in written:
         raise mistake(f"{path} names {other}, so it is a recipe of groupwise {'sft' if other == 'data' else 'train'}")
-    recipe: Any = load_recipe(kind, path, overrides)
+    file = _recipe_of(resume, source, "cannot be resumed by this command") if resume else path
+    recipe: Any = load_recipe(kind, file, overrides)
     if not getattr(recipe, source):
         raise mistake(f"{source} is empty{f' in {path}' if path else ''}; give a recipe that names {source}")
-    from groupwise.run.folder import new_run
+    from groupwise.run.folder import hold, new_run
     from groupwise.run.world import rank
 
-    folder = Path(recipe.run.dir or Path("runs", path.stem if path else "unnamed"))
-    with contextlib.nullcontext() if rank() else new_run(folder, dump_recipe(recipe)):
+    folder = resume or Path(recipe.run.dir or Path("runs", path.stem if path else "unnamed"))
+    with contextlib.ExitStack() as stack:
+        if rank() == 0:
+            stack.enter_context(hold(folder) if resume else new_run(folder, dump_recipe(recipe)))
         yield recipe, folder
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -60,7 +60,7 @@ def calls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def train_sft(recipe: SftRecipe, run_dir: Path, resume: bool) -> None:
         seen.update(recipe=recipe, run=run_dir, resume=resume)
 
-    room("groupwise.run.folder", new_run=new_run)
+    room("groupwise.run.folder", new_run=new_run, hold=lambda run: nullcontext())
     room("groupwise.stages.grpo", train=train)
     room("groupwise.stages.sft", train_sft=train_sft)
     room("groupwise.stages.evaluate", evaluate_command=evaluate_command)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -20,10 +21,21 @@ def out_of_memory(error: BaseException) -> bool:
     return typed or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS))
 
 
-def within_memory(work: Callable[[int], T], tokens: int, longest: int) -> tuple[T, int]:
+@contextmanager
+def told(what: str, advice: Sequence[str]) -> Iterator[None]:
+    """Inside, memory that runs out is a UserError: `what` does not fit, and what the user can do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(f"memory: {what} does not fit; {', or '.join(advice)}") from error
+
+
+def within_memory(work: Callable[[int], T], tokens: int, longest: int, advice: Sequence[str]) -> tuple[T, int]:
     """`work(tokens)`, from its beginning with half as many while memory runs out; and the number that was enough.
 
-    Raises UserError when the `longest` row alone, in tokens, does not fit.
+    Raises UserError, with `advice`, when the `longest` row alone, in tokens, does not fit.
     """
     while True:
         try:
@@ -36,8 +48,5 @@ def within_memory(work: Callable[[int], T], tokens: int, longest: int) -> tuple[
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if tokens <= longest:
-            raise UserError(
-                f"memory: one row of {longest} tokens does not fit; lower rollout.max_tokens, set "
-                "update.gradient_checkpointing true, or train adapters only (lora.rank 8)"
-            )
+            raise UserError(f"memory: one row of {longest} tokens does not fit; {', or '.join(advice)}")
         tokens = max(longest, tokens // 2)

@@ -11,6 +11,8 @@ import torch
 from groupwise.learner.tree import tree_inputs
 from groupwise.types import Rollout
 
+COPIES = 8  # keys of attention for each token of a micro-batch, at most: every sibling has its own of the prompt's
+
 
 class Inputs(NamedTuple):
     """What a model is given, and where its last states predict the completions' tokens."""
@@ -21,7 +23,7 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """B rows, of K completion tokens in all. C is the longest completion of the rows."""
+    """B rows, of K completion tokens in all. C is the longest completion of the rows, or a piece of the only one."""
 
     index: list[int]  # [B] positions of the rows in the update's list of rollouts
     inputs: Inputs
@@ -30,12 +32,14 @@ class MicroBatch:
     learned: torch.Tensor  # [B, C] bool: the mask less completions that are masked out of the loss
     engine_logprobs: torch.Tensor  # [B, C] float32
     advantages: torch.Tensor  # [B] float32
+    begin: int = 0  # of the piece in its completion
 
     def pad(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """[B, C] the batch's rows of the values [C_i] of all rollouts, 0 where padded."""
         out = torch.zeros_like(self.engine_logprobs)
         for row, index in enumerate(self.index):
-            out[row, : len(values[index])] = values[index]
+            own = values[index][self.begin : self.begin + out.shape[1]]
+            out[row, : len(own)] = own
         return out
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
@@ -43,8 +47,11 @@ class MicroBatch:
         zeros = torch.zeros(self.mask.shape, dtype=values.dtype, device=values.device)
         return zeros.masked_scatter(self.mask, values)
 
-    def parts(self, tokens: int) -> Iterator[tuple[MicroBatch, slice]]:
-        """Consecutive rows of at most so many completion tokens, and which of the K those are; `inputs` stay whole."""
+    def parts(self, tokens: int, pieces: bool = False) -> Iterator[tuple[MicroBatch, slice]]:
+        """Consecutive rows of at most so many completion tokens, and which of the K those are; `inputs` stay whole.
+
+        A longer row is a part of its own or, where the loss allows `pieces` of a completion, several.
+        """
         lengths = self.mask.sum(-1).tolist()
         first, start = 0, 0
         while first < len(lengths):
@@ -52,7 +59,13 @@ class MicroBatch:
             while last < len(lengths) and end + lengths[last] - start <= tokens:
                 end += lengths[last]
                 last += 1
-            yield self._rows(slice(first, last)), slice(start, end)
+            rows = self._rows(slice(first, last))
+            if pieces and end - start > tokens:
+                for at in range(start, end, tokens):
+                    stop = min(at + tokens, end)
+                    yield rows._piece(at - start, stop - start), slice(at, stop)
+            else:
+                yield rows, slice(start, end)
             first, start = last, end
 
     def _rows(self, rows: slice) -> MicroBatch:
@@ -60,6 +73,10 @@ class MicroBatch:
             return self
         fields = ("index", "targets", "mask", "learned", "engine_logprobs", "advantages")
         return replace(self, **{name: getattr(self, name)[rows] for name in fields})
+
+    def _piece(self, begin: int, end: int) -> MicroBatch:
+        fields = ("targets", "mask", "learned", "engine_logprobs")
+        return replace(self, begin=begin, **{name: getattr(self, name)[:, begin:end] for name in fields})
 
 
 def micro_batches(
@@ -70,8 +87,10 @@ def micro_batches(
     chosen: Sequence[int] | None = None,
     mask_cut: bool = False,
     shared: bool = False,
-) -> list[MicroBatch]:
+) -> Iterator[MicroBatch]:
     """Cut the `chosen` rollouts (default: all) into micro-batches of at most `max_tokens` tokens each.
+
+    Each is made when it is asked for, so that only one holds the masks of its attention at a time.
 
     `shared`: siblings share their prompt, which counts once a micro-batch, and nothing is padded; otherwise each row
     holds its own, and counts with its padding. A row that is longer than allowed is a micro-batch of its own.
@@ -87,7 +106,8 @@ def micro_batches(
             first.setdefault(rollouts[i].prompt.token_ids, place)
         order.sort(key=lambda i: first[rollouts[i].prompt.token_ids])  # stable: rows stay sorted
     cut = _cut_shared if shared else _cut_rows
-    return [_stack(rollouts, index, device, mask_cut, shared) for index in cut(rollouts, lengths, order, max_tokens)]
+    for index in cut(rollouts, lengths, order, max_tokens):
+        yield _stack(rollouts, index, device, mask_cut, shared)
 
 
 def _cut_rows(
@@ -105,13 +125,16 @@ def _cut_shared(
 ) -> Iterator[list[int]]:
     index: list[int] = []
     prompts: set[tuple[int, ...]] = set()
-    used = 0
+    used = given = own = 0  # tokens; of them in the longest prompt and in the longest completion
     for i in order:
         prompt = rollouts[i].prompt.token_ids
         size = lengths[i] - (len(prompt) if prompt in prompts else 0)
-        if index and used + size > max_tokens:
+        widths = max(given, len(prompt)), max(own, lengths[i] - len(prompt))
+        if index and (used + size > max_tokens or (len(index) + 1) * sum(widths) > COPIES * max_tokens):
             yield index
             index, prompts, used, size = [], set(), 0, lengths[i]
+            widths = len(prompt), lengths[i] - len(prompt)
+        given, own = widths
         index.append(i)
         prompts.add(prompt)
         used += size

@@ -86,26 +86,30 @@ class Forward:
         with attending_by(ATTENTION, attending_configs(self.model)):
             return read(self.model, inputs.states, self.dtype, **inputs.given)
 
-    def logprobs(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies [K] of the targets [K] by what `states` gave; float32."""
-        return token_logprobs(self._logits, states, targets, self.temperature, self.slice)
-
-    def completions(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies [B, C] of a batch's completions; 0 where padded."""
-        logprobs, entropy = self.logprobs(self.states(batch.inputs), batch.targets[batch.mask])
-        return batch.spread(logprobs), batch.spread(entropy)
-
-    def _logits(self, states: Tensor) -> Tensor:
+    def logits(self, states: Tensor) -> Tensor:
+        """[K, V] of what `states` gave."""
         if not self.separate:
             return states
         with autocast(states.device, self.dtype):
             logits: Tensor = self.model.get_output_embeddings()(states)  # type: ignore[operator]
         return logits
 
+    def logprobs(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies [K] of the targets [K] by what `states` gave; float32."""
+        return token_logprobs(self.logits, states, targets, self.temperature, self.slice)
+
+    def completions(self, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies [B, C] of a batch's completions; 0 where padded."""
+        logprobs, entropy = self.logprobs(self.states(batch.inputs), batch.targets[batch.mask])
+        return batch.spread(logprobs), batch.spread(entropy)
+
 
 @torch.no_grad()
-def fitted(model: nn.Module, temperature: float, dtype: torch.dtype) -> Forward:
-    """The fastest of the ways to compute log-probs that gives what the plain one gives, tried on a few tokens."""
+def fitted(model: nn.Module, temperature: float, dtype: torch.dtype, siblings: bool = True) -> Forward:
+    """The fastest of the ways to compute log-probs that gives what the plain one gives, tried on a few tokens.
+
+    `siblings`: whether there will be any that could share a prompt.
+    """
     device = next(model.parameters()).device
     few = min(8, model.config.get_text_config().vocab_size)  # type: ignore[operator, union-attr]
     rows = [([i % few for i in prompt], [i % few for i in completion]) for prompt, completion in _FEW]
@@ -115,16 +119,16 @@ def fitted(model: nn.Module, temperature: float, dtype: torch.dtype) -> Forward:
 
     def same(other: Forward, inputs: Inputs) -> bool:
         try:
-            found = other._logits(other.states(inputs)).float()
+            found = other.logits(other.states(inputs)).float()
         except (UnsupportedError, TypeError, ValueError, RuntimeError, AttributeError):
             return False
         tolerance = 1e-3 if next(model.parameters()).dtype is torch.float32 else 5e-2
         return bool((found - right).norm() <= tolerance * right.norm())
 
     way = replace(plain, separate=same(replace(plain, separate=True), padded))
-    way = replace(way, shared=ordinary(model) and same(replace(way, shared=True), tree))
+    way = replace(way, shared=siblings and ordinary(model) and same(replace(way, shared=True), tree))
     kind = type(model).__name__
-    if not way.shared:
+    if siblings and not way.shared:
         _log.warning("%s attends in a way of its own: every rollout passes through it with its prompt", kind)
     if not way.separate:
         _log.warning("%s changes its logits: those of a whole micro-batch are computed at once", kind)

@@ -28,6 +28,8 @@ PROMPT = 128  # tokens that a prompt is taken to have: recipes do not say
 # More of a forward and backward pass at once gain nothing: caches are full on a CPU, and a GPU is busy.
 MICRO_TOKENS = {"cpu": 1024, "cuda": 16384}
 LEAST_TOKENS = 256
+# Keys of configs whose models change their logits, so that those of a whole micro-batch are computed at once.
+CHANGING = ("final_logit_softcapping", "logits_soft_cap", "logit_scale", "logits_scaling")
 GENERATING = {"cache", "scores", "rounded"}
 LEARNING = {"gradients", "activations", "logits"}  # completions are generated before or after
 # The keys that make an item smaller, the cheapest first.
@@ -65,6 +67,7 @@ def estimate(config: Any, recipe: Recipe, dtype: torch.dtype) -> dict[str, int]:
     micro = max(width, min(asked, recipe.rollout.batch_size // recipe.update.minibatches * width))
     predicted = micro * recipe.rollout.max_tokens // width  # the tokens of a micro-batch that are completions
     vocabulary, layers, hidden, head, queries, shared = _shape(config)
+    changed = any(getattr(config.get_text_config(), key, None) not in (None, 1) for key in CHANGING)
     # What autograd keeps of a token in a layer: norms and residuals are float32, the rest is of the compute type.
     # Between the counts for Llama and for Gemma 3, whose norms are more.
     kept = 6 * hidden * FLOAT + (4 * hidden + 3 * (queries + 2 * shared) * head + 5 * _inner(config)) * dtype.itemsize
@@ -79,7 +82,7 @@ def estimate(config: Any, recipe: Recipe, dtype: torch.dtype) -> dict[str, int]:
         "rounded": count if recipe.rollout.int8 else 0,
         "gradients": trained * FLOAT,
         "activations": micro * (layers * hidden * FLOAT + kept if recomputed else layers * kept),
-        "logits": 4 * min(predicted, slice_tokens(vocabulary)) * vocabulary * FLOAT,
+        "logits": 4 * (predicted if changed else min(predicted, slice_tokens(vocabulary))) * vocabulary * FLOAT,
     }
 
 

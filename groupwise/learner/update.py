@@ -14,13 +14,14 @@ from torch import nn
 
 from groupwise.config import LossConfig, UpdateConfig
 from groupwise.learner import lora
-from groupwise.learner.backoff import within_memory
+from groupwise.learner.backoff import told, within_memory
 from groupwise.learner.batch import MicroBatch, learned_tokens, micro_batches
 from groupwise.learner.forward import fitted, recompute_layers
 from groupwise.learner.memory import MICRO_TOKENS
 from groupwise.learner.meter import Meter
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.loss import DEFAULT_CLIP, importance_weights, loss_denominator, mismatch, policy_loss, ratio_diagnostics
+from groupwise.loss.kinds import find
 from groupwise.run.doing import doing
 from groupwise.run.profile import span
 from groupwise.run.world import World
@@ -84,12 +85,13 @@ class Learner:
             return {"loss": 0.0, "policy/grad_norm": 0.0, **self._settings(rate)}
         meter, steps = Meter(), Meter()
         parts = list(_split(len(rollouts), self._update.minibatches))
-        fixed = self._fixed_logprobs(rollouts, [i for part in parts for i in self._world.share(part)])
+        learned = [i for part in parts for i in self._world.share(part) if self._teaches(rollouts[i])]
+        fixed = self._fixed_logprobs(rollouts, learned, moves=self._update.epochs * len(parts) > 1)
         for epoch in range(self._update.epochs):
             for number, chosen in enumerate(parts):
                 gradient = partial(self._gradient, rollouts, chosen, fixed, meter, epoch == number == 0)
                 loss, meter = self._within_memory(gradient, rollouts)
-                with span("optimizer"):
+                with span("optimizer"), told("the optimizer's state", self._advice()):
                     self._add_gradients()
                     norm = optimizer_step(self.model, self.optimizer, rate, self._update.max_grad_norm)
                 steps.add({"loss": sum(self._world.gather([loss])), "policy/grad_norm": norm}, 1)
@@ -112,8 +114,15 @@ class Learner:
     def _within_memory(self, work: Callable[[int], T], rollouts: Sequence[Rollout]) -> T:
         """`work(micro_tokens)`, begun again with fewer while memory runs out."""
         longest = max(len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rollouts)
-        result, self.micro_tokens = within_memory(work, self.micro_tokens, longest)
+        more = [] if self._update.gradient_checkpointing else ["set update.gradient_checkpointing true"]
+        advice = ["lower rollout.max_tokens", *more, *self._advice()]
+        result, self.micro_tokens = within_memory(work, self.micro_tokens, longest, advice)
         return result
+
+    def _advice(self) -> list[str]:
+        """What makes the weights and all that goes with them smaller, where it has not been done yet."""
+        less = ["take a smaller model"] if lora.attached(self.model) else ["train adapters only (lora.rank 8)"]
+        return less if self._copy is None else [*less, "set loss.beta 0, which needs no reference"]
 
     def _gradient(
         self,
@@ -132,21 +141,26 @@ class Learner:
         denominator = loss_denominator(self._loss.kind, learned_tokens(rollouts, chosen, self._mask_cut))
         total, learned = 0.0, 0
         for batch in self._micro_batches(rollouts, micro_tokens, mine):
-            with span("forward"):
-                states = self._forward.states(batch.inputs)
-            # the head and the loss go forth and back part by part, the rest of the model then once for all of them
-            leaf = states.detach().requires_grad_(states.requires_grad)
-            for part, tokens in batch.parts(self._forward.slice):
-                total += self._learn(part, leaf[tokens], fixed, denominator, meter, first)
-            with span("backward"):
-                if leaf.grad is not None:
-                    states.backward(leaf.grad)  # type: ignore[no-untyped-call]
+            total += self._pass(batch, fixed, denominator, meter, first)
             learned += len(batch.index)
             doing("update", chosen[0] + learned, len(rollouts))
         if not mine:  # an optimizer step all the same, so that it does not hang on who was skipped
             for weights in self.model.parameters():
                 weights.grad = torch.zeros_like(weights) if weights.requires_grad else None
         return total, meter
+
+    def _pass(self, batch: MicroBatch, fixed: Fixed, denominator: float, meter: Meter, first: bool) -> float:
+        """Forward and backward; returns the loss."""
+        with span("forward"):
+            states = self._forward.states(batch.inputs)
+        # the head and the loss go forth and back part by part, the rest of the model then once for all of them
+        leaf, loss = states.detach().requires_grad_(states.requires_grad), 0.0
+        for part, tokens in batch.parts(self._forward.slice, pieces=find(self._loss.kind).unit == "tokens"):
+            loss += self._learn(part, leaf[tokens], fixed, denominator, meter, first)
+        with span("backward"):
+            if leaf.grad is not None:
+                states.backward(leaf.grad)  # type: ignore[no-untyped-call]
+        return loss
 
     def _learn(
         self, batch: MicroBatch, states: torch.Tensor, fixed: Fixed, denominator: float, meter: Meter, first: bool
@@ -156,9 +170,9 @@ class Learner:
             found = self._forward.logprobs(states, batch.targets[batch.mask])
             logprobs, entropy = (batch.spread(values) for values in found)
             old_logprobs, weights = batch.engine_logprobs, None
-            if fixed.old is not None:
-                old_logprobs, cap = batch.pad(fixed.old), self._loss.importance_cap
-                weights = importance_weights(old_logprobs, batch.engine_logprobs, batch.mask, cap)
+            if self._loss.old == "learner":
+                old_logprobs = logprobs.detach() if fixed.old is None else batch.pad(fixed.old)
+                weights = importance_weights(old_logprobs, batch.engine_logprobs, batch.mask, self._loss.importance_cap)
             ref_logprobs = None if fixed.reference is None else batch.pad(fixed.reference)
             loss = policy_loss(
                 logprobs,
@@ -230,9 +244,10 @@ class Learner:
         ]
         return float(torch.cat(change).abs().mean()) if change else 0.0
 
-    def _fixed_logprobs(self, rollouts: Sequence[Rollout], chosen: Sequence[int]) -> Fixed:
+    def _fixed_logprobs(self, rollouts: Sequence[Rollout], chosen: Sequence[int], moves: bool) -> Fixed:
+        """`moves`: the policy changes within the update; in its first step the old log-probs are those of the step."""
         return Fixed(
-            old=self._logprobs(self.model, rollouts, chosen) if self._loss.old == "learner" else None,
+            old=self._logprobs(self.model, rollouts, chosen) if self._loss.old == "learner" and moves else None,
             reference=self._reference_logprobs(rollouts, chosen) if self._loss_has_kl else None,
         )
 

@@ -8,9 +8,12 @@ one writes.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from groupwise.types import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +61,23 @@ class World:
 
         for tensor in tensors:
             dist.all_reduce(tensor)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Work of this process's own, at whose end all processes meet: where it failed in one it fails in every one.
+
+        Else the one would go on to other meetings than those in which the others wait for it.
+        """
+        failed: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failed = error
+        reasons = self.gather([f"process {self.rank}: {type(failed).__name__}: {failed}" if failed else ""])
+        if failed:
+            raise failed
+        if any(reasons):
+            raise UserError(next(filter(None, reasons)))
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is up in any process."""

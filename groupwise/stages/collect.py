@@ -104,12 +104,14 @@ class Collector:
             groups.append([(key, prompt) for key in range(self._generated, self._generated + size)])
             self._generated += size
         mine = [row for group in self._world.share(groups) for row in group]
-        completions = self._engine.generate([p for _, p in mine], [key for key, _ in mine], self._sampling)
+        with self._world.together():
+            completions = self._engine.generate([p for _, p in mine], [key for key, _ in mine], self._sampling)
         return [Rollout(prompt=p, completion=c) for (_, p), c in zip(mine, completions, strict=True)]
 
     def score(self, rollouts: list[Rollout]) -> list[Rollout]:
         """Fill in the rewards; returns the rollouts of all processes."""
-        self._scorer.score(rollouts)
+        with self._world.together():
+            self._scorer.score(rollouts)
         if self._config.overlong == "penalise":
             for rollout in rollouts:
                 length, whole = len(rollout.completion.token_ids), rollout.completion.finish_reason != "length"

@@ -20,16 +20,17 @@ from groupwise.stages.summarise import is_graded
 def finish(
     recipe: Recipe,
     run_dir: Path,
+    steps: int,
     totals: Totals,
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any] | None,
     gain: Mapping[str, Any] | None,
 ) -> None:
-    """Write `summary.json` and `report.html`, then show what changed and where everything lies."""
+    """Write `summary.json` and `report.html` of so many updates, then show what changed and where everything lies."""
     values = totals.values
     summary = {
         "model": recipe.model,
-        "steps": recipe.steps,
+        "steps": steps,
         "before": _without_prompts(before),
         "after": _without_prompts(after),
         "gain": gain,

@@ -83,20 +83,22 @@ class Trainer(Parts):
     def train(self) -> Run:
         """Train to the end of the recipe; leaves model, summary and report in the run folder.
 
-        Ctrl-C saves a checkpoint first and raises KeyboardInterrupt.
+        Ctrl-C saves a checkpoint first and raises KeyboardInterrupt. After own calls of `step()` there is no evaluation
+        from before the first update to compare with.
         """
-        if self.before is None:
+        if self.before is None and self.steps_done == 0:
             self.before = self.evaluate("before")
             self.checkpoint()
         with Interrupt() as interrupt:
             self._loop(interrupt)
             self.checkpoint()
-        if self.steps_done < self.recipe.steps and not self.stopped:
+        if self.world.any(interrupt.asked):  # after the last update too: who asked does not wait for an evaluation
             print(f"Saved after update {self.steps_done}; groupwise train --resume {self.run_dir} continues.")
             raise KeyboardInterrupt
         after = self.deliver()
         if self.world.is_first:
-            finish(self.recipe, self.run_dir, self.totals, self.before, after, compare(self.before, after))
+            gain = compare(self.before, after)
+            finish(self.recipe, self.run_dir, self.steps_done, self.totals, self.before, after, gain)
         self.world.wait()
         return Run(self.run_dir)
 

@@ -18,7 +18,7 @@ from groupwise.learner.update import Learner
 from groupwise.rollout.local import LocalEngine
 from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
 from groupwise.run.disk import writing
-from groupwise.run.folder import CHECKPOINTS, GROUPS, MODEL, ROLLOUTS
+from groupwise.run.folder import CHECKPOINTS, GROUPS, MODEL, ROLLOUTS, hold
 from groupwise.run.groups import forget_groups, write_groups
 from groupwise.run.rollouts import forget_after, write_rollouts
 from groupwise.run.world import join
@@ -46,7 +46,7 @@ class Parts:
         rewards: given.Rewards | None = None,
         callbacks: Sequence[Callable[..., object]] = (),
         *,
-        run_dir: Path | None = None,  # a folder that is there already
+        run_dir: Path | None = None,  # a folder that is there already, and ours
         resume: bool = False,
         profile: bool = False,
     ) -> None:
@@ -55,17 +55,19 @@ class Parts:
         recipe = recipe if data is None else given.with_data(recipe)
         recipe, functions = given.with_rewards(recipe, rewards)
         self.callbacks, self.profile, self.stopped = list(callbacks), profile, False
+        opened: list[Any] = []
+        self._end = weakref.finalize(self, _close_all, opened)
         with nullcontext(run_dir) if run_dir else given.run_folder(recipe, self.world, resume) as self.run_dir:
-            self._build(recipe, data, functions)
+            if self.world.is_first and not run_dir:
+                opened.append(hold(self.run_dir))
+            self._build(recipe, data, functions, opened)
             if resume:
                 self.restore()
             self.scorer.ready()  # a reward that cannot be loaded is told at once
 
-    def _build(self, recipe: Recipe, data: Any, functions: Mapping[str, Callable[..., Any]]) -> None:
+    def _build(self, recipe: Recipe, data: Any, functions: Mapping[str, Callable[..., Any]], opened: list[Any]) -> None:
         log = given.rewards_log(self.run_dir)
         tasks = given.tasks_of(recipe, data)  # what is wrong with the data is told before a model is loaded
-        opened: list[Any] = []
-        self._end = weakref.finalize(self, _close_all, opened)
         self.scorer = Scorer(recipe.tasks, recipe.rewards, functions=functions, log=log)
         self.judge = _judge(recipe, functions, log)
         opened += [self.scorer, self.judge]
@@ -112,7 +114,7 @@ class Parts:
         self.before: dict[str, Any] | None = None  # the evaluation before the first update
 
     def stop(self) -> None:
-        """End the training after this update, as if the recipe had asked for no more."""
+        """End the training after this update, as if the recipe had asked for no more; a resumed run keeps to it."""
         self.stopped = True
 
     def close(self) -> None:
@@ -157,6 +159,7 @@ class Parts:
             "comparison": self.comparison.state(),
             "totals": self.totals.state(),
             "before": self.before,
+            "stopped": self.stopped,
             "max_batch_tokens": getattr(self.engine, "max_batch_tokens", None),  # other batches round otherwise
         }
         keep = self.recipe.checkpoint.keep
@@ -171,7 +174,7 @@ class Parts:
             self.collector.load_state(state["collector"])
             self.comparison.load_state(state["comparison"])
             self.totals.load_state(state["totals"])
-            self.before = state["before"]
+            self.before, self.stopped = state["before"], state["stopped"]
             if isinstance(self.engine, LocalEngine):
                 self.engine.max_batch_tokens = state["max_batch_tokens"]
         self.world.first(self._forget)

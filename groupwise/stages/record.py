@@ -52,7 +52,7 @@ def metrics_row(
     lengths = np.array([len(r.completion.token_ids) for r in collected.all])
     sizes = np.unique(groups.prompt, return_counts=True)[1]
     row: dict[str, float] = {
-        "policy/mismatch": float("nan"),  # where every group was discarded nothing was measured
+        "policy/mismatch": float("nan"),  # where nothing was learned, nothing was measured
         **learned,
         "reward/mean": float(rewards.mean()),
         "reward/std": float(rewards.std()),

@@ -10,6 +10,7 @@ from typing import Any
 
 from groupwise.config import SftDataConfig, SftRecipe
 from groupwise.learner import policy
+from groupwise.learner.forward import fitted
 from groupwise.learner.optimizer import build_optimizer, learning_rate, optimizer_step
 from groupwise.learner.packing import PackedRows, check_packing, pack
 from groupwise.learner.supervised import learn
@@ -39,6 +40,7 @@ def train_sft(recipe: SftRecipe, run_dir: Path, resume: bool = False) -> None:
     if limit is not None and recipe.length > limit:
         raise UserError(f"length: {recipe.length} is more than the {limit} tokens that {recipe.model} can read")
     check_packing(model)
+    forward = fitted(model, 1.0, dtype, siblings=False)
     optimizer = build_optimizer(model, recipe.update)
     data = Demonstrations(recipe, loaded.tokenizer, end_token(model, loaded.tokenizer))
 
@@ -61,7 +63,7 @@ def train_sft(recipe: SftRecipe, run_dir: Path, resume: bool = False) -> None:
         while step < recipe.steps and not interrupt.asked:
             began = time.perf_counter()
             rows = data.draw()
-            loss = learn(model, rows, recipe.micro_rows, device, dtype)
+            loss = learn(forward, rows, recipe.micro_rows, device)
             rate = learning_rate(recipe.update, step, recipe.steps)
             norm = optimizer_step(model, optimizer, rate, recipe.update.max_grad_norm)
             step += 1

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from groupwise.config import LoraConfig
 from groupwise.learner.backoff import out_of_memory, within_memory
 from groupwise.learner.batch import Inputs
 from groupwise.learner.forward import Forward
+from groupwise.learner.lora import attach
 from groupwise.types import UserError
 
 from .cases import assert_same, flat_weights, gradients, make_learner, off_policy, random_rollouts
@@ -64,15 +66,13 @@ def test_half_as_many_until_it_fits_and_never_less_than_the_longest_row() -> Non
         tried: list[int] = []
         return attempt
 
-    assert within_memory(work(99), 64, 20) == ([64], 64)
-    assert within_memory(work(63), 64, 20) == ([64, 32], 32)
-    assert within_memory(work(20), 64, 20) == ([64, 32, 20], 20)
-    with pytest.raises(
-        UserError, match=r"memory: one row of 20 tokens does not fit; lower rollout\.max_tokens, .*lora"
-    ):
-        within_memory(work(19), 64, 20)
+    assert within_memory(work(99), 64, 20, []) == ([64], 64)
+    assert within_memory(work(63), 64, 20, []) == ([64, 32], 32)
+    assert within_memory(work(20), 64, 20, []) == ([64, 32, 20], 20)
+    with pytest.raises(UserError, match=r"memory: one row of 20 tokens does not fit; do this, or that"):
+        within_memory(work(19), 64, 20, ["do this", "that"])
     with pytest.raises(ZeroDivisionError):
-        within_memory(lambda tokens: tokens // 0, 64, 20)
+        within_memory(lambda tokens: tokens // 0, 64, 20, [])
 
 
 @pytest.mark.parametrize(("error", "old"), [("CPU", "engine"), ("GPU", "learner")])
@@ -131,6 +131,36 @@ def test_a_row_that_does_not_fit_is_told(model: nn.Module, room: Any) -> None:
     with pytest.raises(UserError, match=r"memory: one row of [0-9]+ tokens does not fit"):
         learner.update(off_policy(model, random_rollouts(0)))
     assert torch.equal(flat_weights(model), before)
+
+
+def test_an_optimizer_that_does_not_fit_is_told(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(*args: Any) -> None:
+        raise ERRORS["GPU"]
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    rollouts = off_policy(model, random_rollouts(0))
+    with pytest.raises(
+        UserError, match=r"memory: the optimizer's state does not fit; train adapters only \(lora.rank 8\)$"
+    ):
+        make_learner(model).update(rollouts)
+
+
+def test_advice_that_was_taken_is_not_given_again(model: nn.Module, room: Any) -> None:
+    adapted: Any = copy.deepcopy(model)
+    attach(adapted, LoraConfig(rank=2), 0)
+    checkpointing, adapters = "set update.gradient_checkpointing true", "train adapters only (lora.rank 8)"
+    reference = "set loss.beta 0, which needs no reference"
+    expected = {
+        make_learner(copy.deepcopy(model), beta=0.1): [checkpointing, adapters, reference],
+        make_learner(copy.deepcopy(model), gradient_checkpointing=True): [adapters],
+        make_learner(adapted, beta=0.1): [checkpointing, "take a smaller model"],
+    }
+    rollouts = off_policy(model, random_rollouts(0))
+    room(10)
+    for learner, advice in expected.items():
+        with pytest.raises(UserError) as raised:
+            learner.update(rollouts)
+        assert str(raised.value).partition("; ")[2].split(", or ") == ["lower rollout.max_tokens", *advice]
 
 
 def test_another_error_is_not_hidden(model: nn.Module, room: Any) -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groupwise.learner.batch import micro_batches
+from groupwise.learner.batch import COPIES, micro_batches
 from groupwise.types import Rollout
 
 from .cases import CPU, rollout
@@ -28,7 +28,7 @@ def size(r: Rollout) -> int:
 def test_each_rollout_is_in_one_row_and_the_row_says_all_of_it(
     given_rollouts: list[Rollout], budget: int, mask_cut: bool
 ) -> None:
-    batches = micro_batches(given_rollouts, budget, CPU, mask_cut=mask_cut)
+    batches = list(micro_batches(given_rollouts, budget, CPU, mask_cut=mask_cut))
     assert sorted(i for batch in batches for i in batch.index) == list(range(len(given_rollouts)))
     for batch in batches:
         input_ids = batch.inputs.given["input_ids"]
@@ -54,7 +54,7 @@ def test_each_rollout_is_in_one_row_and_the_row_says_all_of_it(
 def test_rows_come_longest_first_so_that_the_first_pass_needs_the_most_memory(
     given_rollouts: list[Rollout], budget: int
 ) -> None:
-    batches = micro_batches(given_rollouts, budget, CPU)
+    batches = list(micro_batches(given_rollouts, budget, CPU))
     lengths = [size(given_rollouts[i]) for batch in batches for i in batch.index]
     assert lengths == sorted(lengths, reverse=True)
     assert [batch.inputs.given["input_ids"].shape[1] for batch in batches] == [
@@ -63,26 +63,26 @@ def test_rows_come_longest_first_so_that_the_first_pass_needs_the_most_memory(
 
 
 def test_a_row_longer_than_the_budget_stands_alone() -> None:
-    batches = micro_batches([rollout([1] * 10, [2] * 10), rollout([1], [2]), rollout([1], [2, 3])], 8, CPU)
-    assert [batch.index for batch in batches] == [[0], [2, 1]]
+    made = [rollout([1] * 10, [2] * 10), rollout([1], [2]), rollout([1], [2, 3])]
+    assert [batch.index for batch in micro_batches(made, 8, CPU)] == [[0], [2, 1]]
 
 
 def test_chosen_rollouts_only_and_values_of_all_of_them_padded() -> None:
     made = [rollout([1], [2] * n) for n in (3, 1, 2, 0)]
-    batches = micro_batches(made, 1000, CPU, chosen=range(1, 4))
-    assert [batch.index for batch in batches] == [[2, 1, 3]]
+    (batch,) = micro_batches(made, 1000, CPU, chosen=range(1, 4))
+    assert batch.index == [2, 1, 3]
     values = [torch.full((n,), float(n)) for n in (3, 1, 2, 0)]
-    assert batches[0].pad(values).tolist() == [[2.0, 2.0], [1.0, 0.0], [0.0, 0.0]]
+    assert batch.pad(values).tolist() == [[2.0, 2.0], [1.0, 0.0], [0.0, 0.0]]
 
 
 def test_nothing_gives_nothing() -> None:
-    assert micro_batches([], 100, CPU) == []
+    assert list(micro_batches([], 100, CPU)) == []
 
 
 @given(st.lists(rollouts, max_size=12), st.integers(1, 200))
 def test_siblings_share_their_prompt_and_nothing_is_padded(given_rollouts: list[Rollout], budget: int) -> None:
     siblings = [r for r in given_rollouts for _ in range(3)]
-    batches = micro_batches(siblings, budget, CPU, shared=True)
+    batches = list(micro_batches(siblings, budget, CPU, shared=True))
     assert sorted(i for batch in batches for i in batch.index) == list(range(len(siblings)))
     for batch in batches:
         input_ids = batch.inputs.given["input_ids"]
@@ -94,6 +94,12 @@ def test_siblings_share_their_prompt_and_nothing_is_padded(given_rollouts: list[
         )
         assert len(rows) == 1 or sum(map(len, prompts)) + sum(len(r.completion.token_ids) for r in rows) <= budget
         assert len(batch.inputs.states) == batch.mask.sum()
+
+
+def test_what_siblings_copy_of_a_long_prompt_is_bounded() -> None:
+    made = [rollout([1] * 100, [2]) for _ in range(50)]  # 150 tokens, but 5050 keys
+    assert [len(batch.index) for batch in micro_batches(made, 160, CPU, shared=True)] == [12, 12, 12, 12, 2]
+    assert 12 * 101 <= COPIES * 160 < 13 * 101
 
 
 def test_parts_are_whole_rows_of_so_many_tokens() -> None:
@@ -108,3 +114,18 @@ def test_parts_are_whole_rows_of_so_many_tokens() -> None:
         assert part.mask.sum() == tokens.stop - tokens.start
         assert part.mask.shape == part.targets.shape == part.learned.shape == part.engine_logprobs.shape
         assert torch.equal(part.advantages, batch.advantages[: len(part.index)])
+
+
+def test_a_row_that_is_longer_than_a_part_may_come_in_pieces() -> None:
+    made = [rollout([1], range(10, 10 + n)) for n in (7, 5, 2)]
+    (batch,) = micro_batches(made, 1000, CPU, shared=True)
+    assert [tokens for _, tokens in batch.parts(3)] == [slice(0, 7), slice(7, 12), slice(12, 14)]
+    found = [*batch.parts(3, pieces=True)]
+    assert [(part.index, tokens.start, tokens.stop) for part, tokens in found] == [
+        ([0], 0, 3), ([0], 3, 6), ([0], 6, 7), ([1], 7, 10), ([1], 10, 12), ([2], 12, 14)
+    ]  # fmt: skip
+    values = [torch.arange(n) + 0.5 for n in (7, 5, 2)]
+    for part, tokens in found:
+        assert torch.equal(part.targets[part.mask], batch.targets[batch.mask][tokens])
+        assert torch.equal(part.pad(values)[part.mask], batch.pad(values)[batch.mask][tokens])
+        assert part.mask.shape == part.learned.shape == part.engine_logprobs.shape

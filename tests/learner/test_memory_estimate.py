@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import torch
 from models import CONFIGS, SHAPE
+from transformers import Gemma2Config, GraniteConfig
 
 from groupwise.config import Recipe
 from groupwise.learner import memory
+from groupwise.learner.head import slice_tokens
 from groupwise.learner.memory import FLOAT, available, cached_tokens, estimate, peak, shortage, with_micro_tokens
 from groupwise.rollout.local import LocalEngine
 from groupwise.types import UserError
@@ -96,6 +98,19 @@ def test_every_architecture_has_an_estimate(kind: str) -> None:
         assert items.keys() == memory.KEYS.keys()
     with pytest.raises(UserError, match=r"lora\.targets: 'nonsense'"):
         estimate(config(kind), recipe(lora={"rank": 4, "targets": ["nonsense"]}), F32)
+
+
+def test_where_logits_are_changed_those_of_a_whole_micro_batch_are_counted() -> None:
+    shape = {**SHAPE, "vocab_size": 150_000}
+    asked = recipe(update={"micro_tokens": 4096}, rollout={"max_tokens": 128})
+    for made, whole in (
+        (Gemma2Config(**shape), True),  # final_logit_softcapping
+        (GraniteConfig(**shape, logits_scaling=8.0), True),
+        (GraniteConfig(**shape), False),  # 1 changes nothing
+        (config(vocab_size=150_000), False),
+    ):
+        tokens = 4096 // 2 if whole else slice_tokens(150_000)
+        assert estimate(made, asked, F32)["logits"] == 4 * tokens * 150_000 * FLOAT
 
 
 def test_the_engine_generates_no_more_at_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,7 +16,7 @@ from transformers import BloomConfig, BloomForCausalLM, PreTrainedModel
 
 from groupwise.config import LoraConfig
 from groupwise.learner import head
-from groupwise.learner.batch import micro_batches
+from groupwise.learner.batch import Inputs, micro_batches
 from groupwise.learner.forward import Forward, fitted
 from groupwise.learner.policy import load_policy
 from groupwise.learner.tree import Grid, Tree
@@ -123,7 +124,11 @@ def test_slices_of_the_head_do_not_change_the_gradient(
     monkeypatch.setattr(head, "SLICE_BYTES", 4 * VOCABULARY * (MAX_TOKENS - 2))  # some rows are longer
     sliced = make_learner(model, kind=kind)
     assert sliced._forward.slice == MAX_TOKENS - 2
+    seen: list[int] = []
+    model.get_output_embeddings().register_forward_hook(lambda _, given, out: seen.append(out.numel() // VOCABULARY))  # type: ignore[operator]
     assert_same(gradients(sliced, rollouts)[0], whole)
+    again = sum(seen) - sum(len(r.completion.token_ids) for r in rollouts)
+    assert (again > 0) == (kind in ("grpo", "dr_grpo", "gspo"))  # the others take a row that is too long in pieces
 
 
 def test_models_that_attend_in_a_way_of_their_own_take_the_plain_path_and_say_so(
@@ -158,6 +163,21 @@ def test_a_rollout_without_an_advantage_is_not_learned_from(model: nn.Module) ->
     )  # each is read once, and of completions all but the last
     assert sum(seen) == prompts + sum(len(r.completion.token_ids) - 1 for r in taught)
     assert_same(found, expected)
+
+
+def test_only_one_micro_batch_holds_the_masks_of_its_tree(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollouts = off_policy(model, siblings(9))
+    learner, states = make_learner(model, micro_tokens=40, old="learner", epochs=2), Forward.states
+    trees: list[weakref.ref[Tree]] = []
+
+    def watched(forward: Forward, inputs: Inputs) -> torch.Tensor:
+        trees.append(weakref.ref(inputs.given["groupwise_tree"]))
+        assert sum(tree() is not None for tree in trees) == 1
+        return states(forward, inputs)
+
+    monkeypatch.setattr(Forward, "states", watched)
+    learner.update(rollouts)
+    assert len(trees) >= 6
 
 
 def test_where_nobody_has_an_advantage_the_step_is_made_with_a_gradient_of_zero(model: nn.Module) -> None:

@@ -154,6 +154,25 @@ def test_truncated_importance_sampling_by_hand(cap: float, model: nn.Module) -> 
     assert metrics["policy/mismatch"] == pytest.approx(float(torch.cat(apart).abs().mean()), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("several", "passes", "times"), [({}, 1, 1), ({"minibatches": 2}, 3, 2), ({"epochs": 2}, 3, 3)]
+)
+def test_the_learners_old_log_probs_cost_a_pass_only_where_the_policy_moves_on(
+    several: dict[str, int], passes: int, times: int, model: nn.Module
+) -> None:
+    rollouts = off_policy(model, random_rollouts(20), spread=1.0)
+    rollouts[0] = replace(rollouts[0], advantage=0.0)  # teaches nothing, so nobody asks for its log-probs
+    seen: list[int] = []
+    model.get_input_embeddings().register_forward_hook(lambda _, ids, out: seen.append(ids[0].numel()))  # type: ignore[operator]
+    learner = make_learner(model, old="learner", **several)
+    seen.clear()
+    learner.update(rollouts)
+    assert len(seen) == passes
+    taught = [r for r in rollouts[1:] if r.completion.token_ids]
+    once = sum(len(r.prompt.token_ids) + len(r.completion.token_ids) - 1 for r in taught)
+    assert sum(seen) == once * times
+
+
 def by_hand(model: nn.Module, rollouts: list[Any], kind: str, plan: list[range], config: UpdateConfig) -> list[float]:
     """Optimizer steps on the planned parts in turn; returns the norms of their gradients."""
     optimizer = build_optimizer(model, config)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from groupwise.run.folder import new_run
+from groupwise.run.folder import hold, new_run
 from groupwise.types import UserError
 
 
@@ -101,3 +103,43 @@ def test_the_working_directory_cannot_move_aside(tmp_path: Path, monkeypatch: py
     with pytest.raises(UserError, match="cannot be written"):
         create_run(Path(), "steps: 4\n")
     assert Path("recipe.yaml").read_text() == "steps: 3\n"
+
+
+HELD_ELSEWHERE = "another process is at work in"
+
+
+def elsewhere(run: Path) -> str:
+    """What another process says that wants the run folder."""
+    code = "import sys, pathlib, groupwise.run.folder as f; f.hold(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=False)
+    return done.stderr
+
+
+def test_one_process_at_a_time_is_at_work_in_a_run(tmp_path: Path) -> None:
+    with new_run(tmp_path / "run", "steps: 1\n") as run:
+        assert HELD_ELSEWHERE in elsewhere(run)
+    assert elsewhere(run) == ""
+    first, second = hold(run), hold(run)  # runs of one process come one after the other, closed or not
+    first.close()
+    assert HELD_ELSEWHERE in elsewhere(run)
+    second.close()
+    assert elsewhere(run) == ""
+    assert (run / "recipe.yaml").read_text() == "steps: 1\n"
+
+
+def test_the_run_of_another_process_is_not_moved_aside(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", "steps: 1\n")
+    code = (
+        "import sys, pathlib, groupwise.run.folder as f; f.hold(pathlib.Path(sys.argv[1])); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", code.replace("f.hold", "held = f.hold"), str(run)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=rf"run.dir: {HELD_ELSEWHERE} .*run; end it, or name another run.dir"):
+            create_run(run, "steps: 2\n")
+        other.kill()  # whoever is killed leaves no lock behind
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (run / "recipe.yaml").read_text() == "steps: 1\n"
+    create_run(run, "steps: 2\n")

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
+from run.threads import in_threads
 
 from groupwise.config import RolloutConfig
+from groupwise.run.world import World
 from groupwise.stages.collect import Collected, Collector
 from groupwise.tasks.mixture import Mixture
 from groupwise.types import Completion, Prompt, Rollout, Sampling, UserError
@@ -75,11 +77,12 @@ class Letters:
         return {"input_ids": [int(c) for c in text]}
 
 
-def collector(mark: Mark, size: int = 1000, **options: Any) -> tuple[Collector, Parrot]:
+def collector(mark: Mark, size: int = 1000, world: World | None = None, **options: Any) -> tuple[Collector, Parrot]:
     config = RolloutConfig(**{"group_size": 2, "batch_size": 8, "max_tokens": 8, **options})
     marker: Any = Marker(mark)
     engine = Parrot()
-    return Collector(config, 0, Mixture([Counting(size)], [1.0], 0), Letters(), engine, marker), engine
+    mixture = Mixture([Counting(size)], [1.0], 0)
+    return Collector(config, 0, mixture, Letters(), engine, marker, world=world), engine
 
 
 def with_context(context: int) -> Collector:
@@ -250,3 +253,17 @@ def test_a_restored_collector_goes_on_as_the_first_one() -> None:
     texts = [[rollout.completion.text for rollout in collect(each).all] for each in (first, second)]
     assert texts[0] == texts[1]
     assert len(texts[0]) > 8
+
+
+@pytest.mark.parametrize("broken", ["_engine", "_scorer"])
+def test_what_fails_in_one_process_ends_the_update_in_all(broken: str) -> None:
+    def work(world: World) -> Collected:
+        made, _ = collector(by_key, world=world)
+        if world.rank == 1:
+            setattr(made, broken, None)
+        return collect(made)
+
+    first, second = in_threads(work)
+    assert isinstance(second, AttributeError)
+    assert isinstance(first, UserError)
+    assert str(first).startswith("process 1: AttributeError: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tiny import tiny_model
 from groupwise.types import Prompt
 
 from .conftest import Write
-from .runs import PLAIN, Ended, Warm, differences, finished, resumed, reward, rows, summary
+from .runs import PLAIN, Ended, Warm, command, differences, finished, resumed, reward, rows, summary, wait_for
 from .stage_rewards import chance
 
 
@@ -191,3 +192,15 @@ def test_a_run_whose_files_are_not_ours(warm: Warm, write: Write, tmp_path: Path
     log.symlink_to(tmp_path / "nowhere" / "rewards.log")
     line = refused(warm.run(tmp_path, "train", "--resume", "runs/r"))
     assert line == "runs/r/rewards.log cannot be written: No such file or directory"
+
+
+def test_two_processes_do_not_share_a_run(warm: Warm, write: Write, tmp_path: Path) -> None:
+    write(tmp_path, steps=100000, eval={"prompts": 0})
+    running = warm.start(tmp_path, "train", "r.yaml")
+    wait_for(lambda: rows(tmp_path / "runs" / "r"))
+    for words in (["r.yaml"], ["--resume", "runs/r"]):
+        line = refused(command(tmp_path, "train", *words))
+        assert line == "run.dir: another process is at work in runs/r; end it, or name another run.dir"
+    running.signal(signal.SIGINT)
+    running.wait()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["r"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from tiny import tiny_model
 
 from groupwise import Recipe, Run, Trainer
 from groupwise.rollout.local import LocalEngine
+from groupwise.run.folder import RECIPE
 from groupwise.stages.given import as_recipe, with_data, with_rewards
 from groupwise.types import UserError
 
@@ -94,14 +96,28 @@ def test_a_run_of_the_library(tmp_path: Path) -> None:
     recipe = {**SMALL, "steps": 5, "model": str(tiny_model(tmp_path / "tiny")), "run": {"dir": str(tmp_path / "run")}}
     with Trainer(recipe, QUESTIONS, lambda prompt, completion: len(completion) / 8, [watch]) as trainer:
         run = trainer.train()
+        with (run.path / RECIPE).open("a") as file, pytest.raises(BlockingIOError):  # no other process may come in
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert seen == [1, 2]
     assert isinstance(run, Run)
     assert "reward/<lambda>/mean" in run.metrics
     assert (run.path / "model" / "config.json").exists()
     assert "2 of 5 updates" in repr(run)
+    assert run.summary["steps"] == 2
     assert "<svg" in run._repr_html_()
     with Trainer(recipe, QUESTIONS, {"<lambda>": lambda prompt, completion: 0.5}, resume=True) as trainer:
-        assert trainer.steps_done == 2
+        assert (trainer.steps_done, trainer.stopped) == (2, True)
         row = trainer.step()
     assert {"loss", "groups/count", "groups/size_mean"} <= set(row)
     assert row["reward/mean"] == 0.5
+
+
+def test_own_steps_and_then_the_rest(tmp_path: Path) -> None:
+    """What has learned already is no model from before."""
+    recipe = {**SMALL, "model": str(tiny_model(tmp_path / "tiny")), "run": {"dir": str(tmp_path / "run")}}
+    with Trainer(recipe, QUESTIONS, letters) as trainer:
+        trainer.step()
+        run = trainer.train()
+    assert trainer.steps_done == run.summary["steps"] == 2
+    assert (run.summary["before"], run.summary["gain"]) == (None, None)
+    assert run.summary["after"]["prompts"] == 4

@@ -42,6 +42,17 @@ def test_the_first_finishes_the_update_and_saves(
     resumes_to(plain, warm, tmp_path)
 
 
+def test_in_the_last_update_it_ends_the_run_all_the_same(
+    warm: Warm, write: Write, tmp_path: Path, plain: dict[str, Any]
+) -> None:
+    write(tmp_path, **PLAIN)
+    ended = warm.run(tmp_path, "train", "r.yaml", at=[(STEP, 24, "after", "interrupt")])
+    assert (ended.code, ended.err.strip().splitlines()[-1]) == (130, "groupwise: interrupted")
+    assert "Saved after update 6; groupwise train --resume runs/r continues." in ended.out
+    assert not (tmp_path / "runs" / "r" / "model").exists()
+    resumes_to(plain, warm, tmp_path)
+
+
 def test_the_second_stops_at_once_and_saves_no_half_done_update(
     warm: Warm, write: Write, tmp_path: Path, plain: dict[str, Any]
 ) -> None:

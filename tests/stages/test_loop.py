@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def test_when_no_group_has_variance_the_update_is_empty_and_the_run_goes_on(tiny
     assert (row["rollouts/rounds"], row["rollouts/discarded"], row["rollouts/total"]) == (3, 48, 48)
     assert (row["groups/count"], row["loss"], row["policy/grad_norm"]) == (0, 0, 0)
     assert row["reward/mean"] == 0.5
+    assert math.isnan(row["policy/mismatch"])
     assert differences(before, as_bytes(trainer.learner.state()["model"])) == []
     assert trainer.step()["rollouts/total"] == 96
     assert {record["policy_version"] for record in records(trainer, 2)} == {1}

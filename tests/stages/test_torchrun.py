@@ -28,7 +28,7 @@ def torchrun(folder: Path, processes: int, *argv: str) -> subprocess.CompletedPr
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Run folders of one process, and of two that were stopped and resumed."""
+    """Run folders of one process, and of two that ended after their second update and were resumed."""
     folder = tmp_path_factory.mktemp("torchrun")
     model = tiny_model(folder / "tiny")
     sizes = {"steps": 4, "loss": {"beta": 0.02}, "eval": {"prompts": 5, "every": 4}}
@@ -39,6 +39,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     two = torchrun(folder, 2, "train", "r.yaml", "--run.dir", "two")
     assert two.returncode == 0, two.stdout + two.stderr
     assert two.stdout.count("update 4/4") == 1, "one process speaks"
+    (folder / "two" / "summary.json").unlink()
+    (folder / "two" / "checkpoints" / "step-000004.pt").unlink()  # as if it had ended here: later rows are repeated
+    again = torchrun(folder, 2, "train", "--resume", "two")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("update 4/4") == 1
+    assert "update 2/4" not in again.stdout
     return folder / "one", folder / "two"
 
 
