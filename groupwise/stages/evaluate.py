@@ -48,6 +48,8 @@ class Evaluator:
         self._config, self._scorer, self._world = recipe.eval, scorer, world or World()
         tasks = [load_task(task) for task in recipe.tasks] if tasks is None else tasks
         prompts = encode(held_out_prompts(tasks, recipe.eval.prompts, recipe.eval.seed), tokenizer)
+        if recipe.eval.prompts and tasks and not prompts:
+            _log.warning("no task has held-out prompts, so nothing is evaluated; see data.held_out")
         self._prompts = prompts if context is None else _fitting(prompts, recipe.rollout.max_tokens, context)
         self._sampling = Sampling(
             max_tokens=recipe.rollout.max_tokens,

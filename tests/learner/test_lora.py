@@ -17,8 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from groupwise.config import LoraConfig
 from groupwise.learner.lora import adapter_size, attach, attached, merged_weights, switched_off, targets_of
 from groupwise.learner.policy import Policy, deliver, load_config, load_policy
-from groupwise.rollout.grouped import supports
-from groupwise.rollout.plain import read
+from groupwise.rollout.trial import may_share
 from groupwise.types import UserError
 
 from .cases import CPU, assert_same, flat_weights, gradients, make_learner, on_policy, random_rollouts
@@ -191,7 +190,7 @@ def test_without_peft_it_says_how_to_get_it(model: nn.Module, monkeypatch: pytes
 def test_the_grouped_decoder_takes_what_it_takes_of_the_base(kind: str, folders: dict[str, Path]) -> None:
     for policy in (load_policy(str(folders[kind]), CPU), adapted(folders[kind], trained=False)):
         with torch.no_grad():
-            assert supports(policy.model, read(policy.model, [(5, 6, 7), (8, 9)], CPU))
+            assert may_share(policy.model, CPU)
 
 
 def test_the_gradient_is_that_of_the_adapters(folders: dict[str, Path]) -> None:

@@ -86,6 +86,7 @@ def test_a_training_without_held_out_prompts(warm: Warm, write: Write, tmp_path:
         write(tmp_path, steps=2, tasks=tasks, eval={"prompts": 300, "every": 1})
         ended = warm.run(tmp_path, "train", "r.yaml")
         assert ended.code == 0, ended.err
+        assert ("no task has held-out prompts, so nothing is evaluated" in ended.err) == (expected == 0)
         run = tmp_path / "runs" / "r"
         found = summary(run)
         assert found["after"]["prompts"] == pytest.approx(expected, abs=8)

@@ -39,7 +39,7 @@ def loaded(folder: Path) -> Policy:
     return load_policy(str(folder), CPU)
 
 
-def recipe(folder: Path | str = "", **keys: Any) -> SftRecipe:
+def recipe(folder: Path | str = "seedling", **keys: Any) -> SftRecipe:
     base: dict[str, Any] = {
         "model": str(folder), "steps": 4, "threads": 1, "length": 128, "rows": 3, "micro_rows": 2, "data": [SUMS],
         "update": {"dtype": "float32", "learning_rate": 3e-3},
