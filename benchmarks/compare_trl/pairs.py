@@ -11,7 +11,7 @@ from typing import Any
 
 SIDES = ("trl", "ours")
 QUIET = 0.05  # of the machine: a step during which others used more says little
-FULL = 0.9  # of the best matrix rate seen: below it the host has slowed the machine down without taking time from it
+USUAL = 0.8  # of the median matrix rate: below it the host has slowed the machine down without taking time from it
 WANTED = 8  # quiet pairs
 TOKENS_APART = 0.03  # with natural stops lengths are drawn; the medians may differ by this share
 
@@ -25,9 +25,9 @@ def make_pair(steps: Mapping[str, Mapping[str, Any]], gflops: float = 0.0) -> di
 
 
 def quiet_ones(pairs: Sequence[Pair]) -> list[Pair]:
-    """Those during which nothing else ran, and the machine was as fast as it can be."""
-    best = max((pair["gflops"] for pair in pairs), default=0.0)
-    return [pair for pair in pairs if pair["quiet"] and pair["gflops"] >= FULL * best]
+    """Those during which nothing else ran, and the machine was about as fast as it usually is."""
+    usual = median(pair["gflops"] for pair in pairs) if pairs else 0.0
+    return [pair for pair in pairs if pair["quiet"] and pair["gflops"] >= USUAL * usual]
 
 
 def enough(pairs: Sequence[Pair], natural: bool, wanted: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +17,8 @@ from groupwise.rollout.int8 import Rounded, share
 from groupwise.rollout.plain import PlainDecoder, read
 from groupwise.rollout.running import Running
 from groupwise.rollout.stopping import StopStrings
-from groupwise.rollout.trial import may_share
+from groupwise.rollout.thin import Thin
+from groupwise.rollout.trial import may_be_thin, may_share
 from groupwise.rollout.waiting import Waiting
 from groupwise.run.doing import doing
 from groupwise.run.profile import span
@@ -60,7 +61,7 @@ class LocalEngine:
         if int8 and (rounded := share(model)) < 0.5:
             kind = type(model).__name__
             _log.warning("rollout.int8: only %.0f %% of the weights of %s can be rounded", 100 * rounded, kind)
-        self._grouped, self._tried = grouped, False
+        self._grouped, self._thin, self._tried = grouped, False, False
 
     def take_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
         """Only note the version: the learner's tensors are this engine's own, so they are not even looked at."""
@@ -89,11 +90,11 @@ class LocalEngine:
                 shared=grouped and shared,
                 joining=grouped,
             )
-            rounded = Rounded(self.model) if self._int8 else nullcontext()
+            products = self._products()
             while waiting:
                 rows, decoder = enter(waiting.take([], 0))
                 while len(rows):
-                    with span("decode"), rounded:
+                    with span("decode"), products:
                         while (over := rows.over()) is None:
                             rows.choose(decoder.step(rows.newest()))
                     done |= rows.completions(over, self.policy_version)
@@ -120,8 +121,16 @@ class LocalEngine:
             shareable = may_share(self.model, self._device)
             if self._grouped and not shareable:
                 _log.warning("%s attends in a way of its own: its rows share no keys", type(self.model).__name__)
+            plain_cpu = self._device.type == "cpu" and self.compute_dtype is torch.float32 and not self._int8
+            self._thin = plain_cpu and may_be_thin(self.model, self._device)
             self._grouped, self._tried = self._grouped and shareable, True
         return self._grouped
+
+    def _products(self) -> AbstractContextManager[None]:
+        """How linear layers multiply while decoding."""
+        if self._int8:
+            return Rounded(self.model)
+        return Thin(self.model) if self._thin else nullcontext()
 
     def _begin(self, rows: Running, prompts: Sequence[tuple[int, ...]], shared: bool) -> GroupedDecoder | PlainDecoder:
         """Choose the first tokens of the rows, and go on from their prompts [B]; equal prompts are read once."""

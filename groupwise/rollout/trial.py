@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -9,6 +11,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from groupwise.attention import UnsupportedError, ordinary
 from groupwise.rollout.grouped import GroupedDecoder
 from groupwise.rollout.plain import PlainDecoder, Prefix, read
+from groupwise.rollout.thin import Thin
 from groupwise.types import UserError
 
 LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)  # that see all of the past, or a window of it
@@ -52,6 +55,24 @@ def may_share(model: nn.Module, device: torch.device) -> bool:
             return error(GroupedDecoder, prefix) <= tolerance
         except REFUSALS:
             return False
+
+
+def may_be_thin(model: nn.Module, device: torch.device) -> bool:
+    """Whether a step says the same where linear layers leave their results in another order in memory; see thin.py."""
+    few = min(8, model.config.get_text_config().vocab_size)  # type: ignore[operator, union-attr]
+    prompts = [tuple(token % few for token in prompt) for prompt in PROMPTS]
+    prompt_of_row, token = torch.tensor(ROWS, device=device), torch.tensor(FOLLOWING, device=device)[:, 0] % few
+
+    def step(way: AbstractContextManager[None]) -> Tensor:
+        rows = PlainDecoder(model, read(model, prompts, device), prompt_of_row)
+        with way:
+            return rows.step(token)
+
+    try:
+        right, found = step(nullcontext()), step(Thin(model))
+    except REFUSALS:
+        return False
+    return bool((found - right).norm() <= 1e-3 * right.norm())
 
 
 def _without_cache(model: nn.Module, prompts: list[tuple[int, ...]], following: Tensor) -> Tensor:
