@@ -259,5 +259,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+    for weights in beside.glob("*.safetensors"):  # the library lets nobody but their owner read them
+        weights.chmod(next(beside.glob("*config.json")).stat().st_mode)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)

@@ -125,6 +125,7 @@ def test_a_model_is_saved_in_the_dtype_it_came_in_and_is_the_same_again(
     assert policy.model.dtype == torch.float32
     save_policy(policy, saved)
     assert sorted(p.name for p in saved.iterdir()) == sorted(p.name for p in source.iterdir())
+    assert len({p.stat().st_mode for p in saved.iterdir()}) == 1  # who may read one file may read all
     assert (saved / "config.json").read_text() == (source / "config.json").read_text()
     with safe_open(saved / "model.safetensors", "pt") as after, safe_open(source / "model.safetensors", "pt") as before:
         assert set(after.keys()) == set(before.keys())  # tied weights are stored once
