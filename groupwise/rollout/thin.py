@@ -1,7 +1,7 @@
 """Decoding on a CPU in float32: products of many weights with few rows, in the order in which they are fast.
 
 A linear layer multiplies x [B, I] by its weight [O, I] as x W'. For the few rows of a decode step (W x')' is the same
-sum, and 1.2 to 1.4 times as fast: the library then splits the work along the weights, which are many. The result lies
+sum, and quicker: the library then splits the work along the weights, which are many. The result lies
 in memory as [O, B]. Where the layer is a widening one it stays so, for elementwise operations keep that order and the
 product after them wants it; elsewhere it is put in order, as norms and attention read along features.
 """

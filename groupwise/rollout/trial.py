@@ -26,9 +26,7 @@ def may_share(model: nn.Module, device: torch.device) -> bool:
 
     Raises UserError where not even the plain decoder gives these.
     """
-    few = min(8, model.config.get_text_config().vocab_size)  # type: ignore[operator, union-attr]
-    prompts = [tuple(token % few for token in prompt) for prompt in PROMPTS]
-    following = torch.tensor(FOLLOWING, device=device) % few
+    prompts, following = _few_tokens(model, device)
     exact = all(weights.dtype is torch.float32 for weights in model.parameters())
     kind = device.type
     mixed = torch.is_autocast_enabled(kind) and not exact
@@ -59,20 +57,25 @@ def may_share(model: nn.Module, device: torch.device) -> bool:
 
 def may_be_thin(model: nn.Module, device: torch.device) -> bool:
     """Whether a step says the same where linear layers leave their results in another order in memory; see thin.py."""
-    few = min(8, model.config.get_text_config().vocab_size)  # type: ignore[operator, union-attr]
-    prompts = [tuple(token % few for token in prompt) for prompt in PROMPTS]
-    prompt_of_row, token = torch.tensor(ROWS, device=device), torch.tensor(FOLLOWING, device=device)[:, 0] % few
+    prompts, following = _few_tokens(model, device)
 
     def step(way: AbstractContextManager[None]) -> Tensor:
-        rows = PlainDecoder(model, read(model, prompts, device), prompt_of_row)
+        rows = PlainDecoder(model, read(model, prompts, device), torch.tensor(ROWS, device=device))
         with way:
-            return rows.step(token)
+            return rows.step(following[:, 0])
 
     try:
         right, found = step(nullcontext()), step(Thin(model))
     except REFUSALS:
         return False
     return bool((found - right).norm() <= 1e-3 * right.norm())
+
+
+def _few_tokens(model: nn.Module, device: torch.device) -> tuple[list[tuple[int, ...]], Tensor]:
+    """Prompts, and the tokens [B, 2] that follow in each row, of the first of the vocabulary."""
+    few = min(8, model.config.get_text_config().vocab_size)  # type: ignore[operator, union-attr]
+    prompts = [tuple(token % few for token in prompt) for prompt in PROMPTS]
+    return prompts, torch.tensor(FOLLOWING, device=device) % few
 
 
 def _without_cache(model: nn.Module, prompts: list[tuple[int, ...]], following: Tensor) -> Tensor:

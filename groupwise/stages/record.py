@@ -14,10 +14,10 @@ import numpy as np
 
 from groupwise.stages.clock import Clock
 from groupwise.stages.collect import Collected
+from groupwise.stages.summarise import CORRECT
 from groupwise.types import Groups, Rollout
 
 TOTALS = ("rollouts", "tokens", "dropped", "discarded", "train_seconds", "generate_seconds", "update_seconds")
-CORRECT = 1 - 1e-6  # scorers compute with floats
 
 
 class Totals:
