@@ -10,40 +10,28 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from groupwise.rollout.products import Forward, layers
+
 STEPS = 127  # of an int8 on either side of 0
 LEAST = 1e-12  # for rows of zeros
 KINDS = (nn.Linear, Conv1D)  # layers that can be rounded; the second keeps its weight the other way round
 
 
-class Rounded:
-    """The linear layers of a model as they are now, each weight rounded to 8 bits by a scale for each output.
+def rounded(model: nn.Module) -> list[Forward]:
+    """For each linear layer as it is now the product with its weight rounded to 8 bits, by a scale for each output.
 
-    `with rounded:` puts them in place of the model's own. Inputs are rounded as well, each row by a scale of its own:
-    in language models a few rows are hundreds of times as large as the rest, and would leave these no digits.
+    Inputs are rounded as well, each row by a scale of its own: in language models a few rows are hundreds of times as
+    large as the rest, and would leave these no digits.
     """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._forwards = [(layer, partial(_multiply, _packed(layer), layer.bias)) for layer in _linear(model)]
-
-    def __enter__(self) -> None:
-        for layer, forward in self._forwards:
-            layer.forward = forward
-
-    def __exit__(self, *error: object) -> None:
-        for layer, _ in self._forwards:
-            del layer.forward  # that of its class is back
+    return [(layer, partial(_multiply, _packed(layer), layer.bias)) for layer in layers(model, KINDS)]
 
 
 def share(model: nn.Module) -> float:
     """Of the weights that tokens are multiplied with, those that can be rounded."""
-    rounded: dict[int, Tensor] = {id(layer.weight): layer.weight for layer in _linear(model)}
-    looked_up = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)} - set(rounded)
+    linear: dict[int, Tensor] = {id(layer.weight): layer.weight for layer in layers(model, KINDS)}
+    looked_up = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)} - set(linear)
     every = [weights for weights in model.parameters() if weights.ndim > 1 and id(weights) not in looked_up]
-    return sum(w.numel() for w in rounded.values()) / max(1, sum(w.numel() for w in every))
-
-
-def _linear(model: nn.Module) -> list[Any]:
-    return [module for module in model.modules() if type(module) in KINDS]
+    return sum(w.numel() for w in linear.values()) / max(1, sum(w.numel() for w in every))
 
 
 def _packed(layer: Any) -> Any:
@@ -52,8 +40,8 @@ def _packed(layer: Any) -> Any:
     scales = (weight.abs().amax(-1) / STEPS).clamp_min(LEAST).double()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch may give up quantized tensors; no other kernel is as fast
-        rounded = torch.quantize_per_channel(weight, scales, torch.zeros_like(scales).long(), 0, torch.qint8)
-    return torch.ops.quantized.linear_prepack(rounded, None)
+        weight = torch.quantize_per_channel(weight, scales, torch.zeros_like(scales).long(), 0, torch.qint8)
+    return torch.ops.quantized.linear_prepack(weight, None)
 
 
 def _multiply(packed: Any, bias: Tensor | None, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from groupwise.rollout.adapters import casts_kept, merged
 from groupwise.rollout.encode import end_token_ids
 from groupwise.rollout.grouped import GroupedDecoder
-from groupwise.rollout.int8 import Rounded, share
+from groupwise.rollout.int8 import rounded, share
 from groupwise.rollout.plain import PlainDecoder, read
+from groupwise.rollout.products import Forward, instead
 from groupwise.rollout.running import Running
 from groupwise.rollout.stopping import StopStrings
-from groupwise.rollout.thin import Thin
+from groupwise.rollout.thin import thin
 from groupwise.rollout.trial import may_be_thin, may_share
 from groupwise.rollout.waiting import Waiting
 from groupwise.run.doing import doing
@@ -58,9 +59,9 @@ class LocalEngine:
         self.max_batch_rows, self.max_batch_tokens = max_batch_rows, max_batch_tokens
         self.policy_version, self._int8 = 0, int8
         self._ends = end_token_ids(model, tokenizer)
-        if int8 and (rounded := share(model)) < 0.5:
+        if int8 and (part := share(model)) < 0.5:
             kind = type(model).__name__
-            _log.warning("rollout.int8: only %.0f %% of the weights of %s can be rounded", 100 * rounded, kind)
+            _log.warning("rollout.int8: only %.0f %% of the weights of %s can be rounded", 100 * part, kind)
         self._grouped, self._thin, self._tried = grouped, False, False
 
     def take_weights(self, tensors: Iterable[tuple[str, Tensor]], version: int) -> None:
@@ -94,7 +95,7 @@ class LocalEngine:
             while waiting:
                 rows, decoder = enter(waiting.take([], 0))
                 while len(rows):
-                    with span("decode"), products:
+                    with span("decode"), instead(products):
                         while (over := rows.over()) is None:
                             rows.choose(decoder.step(rows.newest()))
                     done |= rows.completions(over, self.policy_version)
@@ -126,11 +127,11 @@ class LocalEngine:
             self._grouped, self._tried = self._grouped and shareable, True
         return self._grouped
 
-    def _products(self) -> AbstractContextManager[None]:
-        """How linear layers multiply while decoding."""
+    def _products(self) -> list[Forward]:
+        """How linear layers multiply while decoding, where not as they are."""
         if self._int8:
-            return Rounded(self.model)
-        return Thin(self.model) if self._thin else nullcontext()
+            return rounded(self.model)
+        return thin(self.model) if self._thin else []
 
     def _begin(self, rows: Running, prompts: Sequence[tuple[int, ...]], shared: bool) -> GroupedDecoder | PlainDecoder:
         """Choose the first tokens of the rows, and go on from their prompts [B]; equal prompts are read once."""

@@ -14,20 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from groupwise.rollout.products import Forward, layers
 
-class Thin:
-    """`with Thin(model):` its linear layers multiply in the order that is fast for few rows."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self._layers: list[Any] = [layer for layer in model.modules() if type(layer) is nn.Linear]
-
-    def __enter__(self) -> None:
-        for layer in self._layers:
-            layer.forward = partial(_multiply, layer)
-
-    def __exit__(self, *error: object) -> None:
-        for layer in self._layers:
-            del layer.forward  # that of its class is back
+def thin(model: nn.Module) -> list[Forward]:
+    """For each linear layer the product in the order that is fast for few rows."""
+    return [(layer, partial(_multiply, layer)) for layer in layers(model, [nn.Linear])]
 
 
 def _multiply(layer: Any, x: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -11,7 +9,8 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from groupwise.attention import UnsupportedError, ordinary
 from groupwise.rollout.grouped import GroupedDecoder
 from groupwise.rollout.plain import PlainDecoder, Prefix, read
-from groupwise.rollout.thin import Thin
+from groupwise.rollout.products import Forward, instead
+from groupwise.rollout.thin import thin
 from groupwise.types import UserError
 
 LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)  # that see all of the past, or a window of it
@@ -59,13 +58,13 @@ def may_be_thin(model: nn.Module, device: torch.device) -> bool:
     """Whether a step says the same where linear layers leave their results in another order in memory; see thin.py."""
     prompts, following = _few_tokens(model, device)
 
-    def step(way: AbstractContextManager[None]) -> Tensor:
+    def step(products: list[Forward]) -> Tensor:
         rows = PlainDecoder(model, read(model, prompts, device), torch.tensor(ROWS, device=device))
-        with way:
+        with instead(products):
             return rows.step(following[:, 0])
 
     try:
-        right, found = step(nullcontext()), step(Thin(model))
+        right, found = step([]), step(thin(model))
     except REFUSALS:
         return False
     return bool((found - right).norm() <= 1e-3 * right.norm())

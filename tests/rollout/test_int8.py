@@ -11,8 +11,10 @@ from transformers.pytorch_utils import Conv1D
 
 from groupwise.learner.policy import Policy, load_policy
 from groupwise.rollout.encode import encode
-from groupwise.rollout.int8 import Rounded, share
+from groupwise.rollout.int8 import rounded, share
 from groupwise.rollout.local import LocalEngine
+from groupwise.rollout.products import instead
+from groupwise.rollout.thin import thin
 from groupwise.types import Prompt, Sampling
 
 from .cases import GROUPED, engine, forced, some_prompts, tiny, tokens
@@ -32,7 +34,7 @@ def test_products_are_off_by_one_or_two_percent_beside_a_large_row_too(bias: boo
     x[3] *= 1000
     x[4] = 0
     expected = exact(x)
-    with torch.no_grad(), Rounded(exact):
+    with torch.no_grad(), instead(rounded(exact)):
         found = exact(x)
     off = (found - expected).norm(dim=-1) / expected.norm(dim=-1).clamp_min(1e-9)
     assert 0 < off.max() < 0.03
@@ -43,7 +45,7 @@ def test_a_layer_that_keeps_its_weight_the_other_way_round() -> None:
     with torch.no_grad():
         other.weight.copy_(usual.weight.T)
         other.bias.copy_(usual.bias)
-    with torch.no_grad(), Rounded(usual), Rounded(other):
+    with torch.no_grad(), instead(rounded(usual)), instead(rounded(other)):
         assert torch.equal(usual(x), other(x))
 
 
@@ -61,15 +63,24 @@ def test_the_layers_are_their_own_again_after_an_error_too() -> None:
     model = nn.Sequential(layer(), nn.ReLU())
     x = torch.randn(2, 96)
     before = model(x)
-    rounded = Rounded(model)
-    with rounded:
+    forwards = rounded(model)
+    with instead(forwards):
         assert not torch.equal(model(x), before)
     assert torch.equal(model(x), before)
-    with pytest.raises(RuntimeError, match="should be equal to K"), rounded:
+    with pytest.raises(RuntimeError, match="should be equal to K"), instead(forwards):
         model(torch.randn(2, 95))
     assert torch.equal(model(x), before)
     assert all("forward" not in vars(module) for module in model.modules())
     copy.deepcopy(model)
+
+
+def test_a_layer_whose_forward_somebody_replaced_keeps_it() -> None:
+    model = nn.Sequential(layer(), layer())
+    model[0].forward = hooked = lambda x: x
+    with instead(rounded(nn.Sequential(model[0]))), instead(thin(nn.Sequential(model[0]))):
+        assert model[0].forward is hooked
+    assert model[0].forward is hooked
+    assert [found for found, _ in rounded(model)] == [model[1]]
 
 
 def test_every_generation_rounds_the_weights_as_they_are_then() -> None:

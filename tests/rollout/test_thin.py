@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from groupwise.rollout.thin import Thin
+from groupwise.rollout.products import instead
+from groupwise.rollout.thin import thin
 from groupwise.rollout.trial import may_be_thin
 
 from .cases import tiny
@@ -19,7 +20,7 @@ CPU = torch.device("cpu")
 def test_the_result_is_that_of_the_layer(features: int, out: int, bias: bool) -> None:
     layer, x = nn.Linear(features, out, bias=bias), torch.randn(3, 1, features)
     own = layer(x)
-    with Thin(nn.Sequential(layer)):
+    with instead(thin(nn.Sequential(layer))):
         turned = layer(x)
         torch.testing.assert_close(turned, own)
         torch.testing.assert_close(layer(x.transpose(0, 2).contiguous().transpose(0, 2)), own)  # in the other order
