@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from groupwise.loss import policy_loss
     from groupwise.report.notebook import Run
     from groupwise.stages.grpo import Trainer
+    from groupwise.types import UserError
 
     __version__: str
 
-__all__ = ["Recipe", "Run", "Trainer", "__version__", "hierarchical_advantages", "policy_loss"]
+__all__ = ["Recipe", "Run", "Trainer", "UserError", "__version__", "hierarchical_advantages", "policy_loss"]
 
 _HOMES = {
     "Recipe": "groupwise.config",
     "Run": "groupwise.report.notebook",
     "Trainer": "groupwise.stages.grpo",
+    "UserError": "groupwise.types",
     "hierarchical_advantages": "groupwise.advantage.hierarchical",
     "policy_loss": "groupwise.loss",
 }

@@ -44,7 +44,7 @@ class Trainer(Parts):
             while count := self.collector.missing(collected):
                 with clock("draw"):
                     prompts = self.collector.draw(count)
-                with clock("embed"):
+                with clock("embed"), self.world.together():
                     prompts = self.comparison.embed(prompts)
                 with clock("generate"):
                     rollouts = self.collector.generate(prompts)

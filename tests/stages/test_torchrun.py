@@ -13,11 +13,25 @@ from tiny import tiny_model
 from groupwise.run.world import World
 from stages.runs import ENVIRONMENT, PATIENCE, command, rollouts, rows, write_recipe
 
+BROKEN = """
+import sys
+from groupwise import Trainer, UserError
+
+trainer = Trainer(sys.argv[1])
+if trainer.world.rank == 1:
+    trainer.comparison.embed = None
+try:
+    trainer.step()
+except (TypeError, UserError) as error:
+    print(f"{type(error).__name__}: {error}", flush=True)
+"""
+
 
 def torchrun(folder: Path, processes: int, *argv: str) -> subprocess.CompletedProcess[str]:
+    """What comes after `python` with these arguments, in several processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return subprocess.run(
-        [*launcher, "-m", "groupwise", *argv],
+        [*launcher, *argv],
         cwd=folder,
         env=ENVIRONMENT,
         capture_output=True,
@@ -36,12 +50,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     one = command(folder, "train", "r.yaml", "--run.dir", "one")
     assert one.code == 0, one.err
     write_recipe(folder / "r.yaml", model, **sizes)
-    two = torchrun(folder, 2, "train", "r.yaml", "--run.dir", "two")
+    two = torchrun(folder, 2, "-m", "groupwise", "train", "r.yaml", "--run.dir", "two")
     assert two.returncode == 0, two.stdout + two.stderr
     assert two.stdout.count("update 4/4") == 1, "one process speaks"
     (folder / "two" / "summary.json").unlink()
     (folder / "two" / "checkpoints" / "step-000004.pt").unlink()  # as if it had ended here: later rows are repeated
-    again = torchrun(folder, 2, "train", "--resume", "two")
+    again = torchrun(folder, 2, "-m", "groupwise", "train", "--resume", "two")
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.count("update 4/4") == 1
     assert "update 2/4" not in again.stdout
@@ -66,3 +80,12 @@ def test_shares_cover_all_in_order() -> None:
         shares = [list(World(rank, size).share(range(5))) for rank in range(size)]
         assert [item for share in shares for item in share] == list(range(5))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_an_embedding_that_fails_in_one_process_ends_the_update_in_all(tmp_path: Path) -> None:
+    write_recipe(tmp_path / "r.yaml", tiny_model(tmp_path / "tiny"))
+    (tmp_path / "broken.py").write_text(BROKEN)
+    ran = torchrun(tmp_path, 2, "broken.py", "r.yaml")
+    said = ran.stdout.splitlines()
+    assert "TypeError: 'NoneType' object is not callable" in said, ran.stderr
+    assert "UserError: process 1: TypeError: 'NoneType' object is not callable" in said, ran.stderr
