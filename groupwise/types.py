@@ -93,7 +93,7 @@ class Evidence:
     variances: Floats  # [L + 1] between the groups of each level, coarse to fine, then within a prompt
     history: tuple[Floats, Floats, Ints] | None = None  # of known prompts: sums [M], counts [M], levels [M, L]
     ready: bool = False  # whether `variances` may be relied on; until then the baseline is the batch's mean
-    scale: float = 1.0  # running standard deviation of the advantages
+    scale: float = 1.0  # running root mean square of the advantages
 
 
 @dataclass(frozen=True, kw_only=True)

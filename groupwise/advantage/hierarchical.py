@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from groupwise.advantage.inputs import checked
+from groupwise.advantage.inputs import checked, unrounded
 from groupwise.advantage.tree import folded, from_others, parents
 from groupwise.types import Floats, Ints
 
@@ -50,6 +50,7 @@ def hierarchical_advantages(
         raise ValueError(f"root_mean is {root_mean}; root_precision {root_precision} needs a finite one")
     centre = float(np.median(values))  # digits are not spent on what all rewards share, and equal rewards give exact 0
     offsets, precision, many = values - centre, np.full(len(values), 1 / within), None
+    means = np.zeros(0)
     if history is not None:
         means, counts, paths = checked_history(history, ids.shape[1])
         said = (means - centre, counts / within)
@@ -66,7 +67,8 @@ def hierarchical_advantages(
     known, information = from_others((precision, precision * offsets), parents(ids), between, root, many)
     known, information = known[: len(values)], information[: len(values)]
     baseline = np.divide(information, known, out=np.zeros_like(values), where=known > 0)
-    return np.where(known > 0, offsets[: len(values)] - baseline, 0.0)
+    advantages = np.where(known > 0, offsets[: len(values)] - baseline, 0.0)
+    return unrounded(advantages, values, means)
 
 
 def checked_variances(variances: ArrayLike, depth: int) -> tuple[Floats, float]:

@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike
 from groupwise.advantage.tree import parents
 from groupwise.types import Floats, Ints
 
+ROUNDING = 1e-12  # of the largest number: sums of a few thousand are not more exact
+
 
 def checked(rewards: ArrayLike, levels: ArrayLike) -> tuple[Floats, Ints]:
     """rewards [N] as float64, levels [N, L] as int64.
@@ -33,6 +35,15 @@ def checked(rewards: ArrayLike, levels: ArrayLike) -> tuple[Floats, Ints]:
     if ids.shape[1] > 1:
         parents(ids)  # complains where an id lies below two parents
     return values, ids
+
+
+def unrounded(advantages: Floats, *numbers: Floats) -> Floats:
+    """advantages [N], exactly 0 where rounding alone can have left them when `numbers` were added up.
+
+    Divided by their own spread such remains would be gradients of full size; gradients of 0 are skipped.
+    """
+    largest = max((float(np.abs(x).max(initial=0.0)) for x in numbers), default=0.0)
+    return np.where(np.abs(advantages) > ROUNDING * largest, advantages, 0.0)
 
 
 class Groups:

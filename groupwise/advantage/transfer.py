@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from groupwise.advantage.hierarchical import checked_history, checked_variances
-from groupwise.advantage.inputs import checked
+from groupwise.advantage.inputs import checked, unrounded
 from groupwise.advantage.kriging import inverse
 from groupwise.advantage.tree import parents
 from groupwise.types import Floats
@@ -75,4 +75,4 @@ def kernel_advantages(
     known = (weight + n - 1)[mine]
     others = (weight * prediction + sums)[mine] - values
     baseline = np.divide(others, known, out=values.copy(), where=known > 0)
-    return np.asarray(values - baseline)
+    return unrounded(values - baseline, values + centre, past_means)

@@ -24,7 +24,7 @@ class Memory:
     def __init__(self, levels: int, decay: float = 0.95, max_prompts: int = 2**14) -> None:
         self.variance, self.history = VarianceComponents(levels, decay), History(levels, max_prompts)
         self._decay = decay
-        self._deviation = self._weight = 0.0
+        self._square = self._weight = 0.0
 
     def evidence(self, keys: Sequence[str], levels: ArrayLike) -> Evidence:
         """For a batch with keys [N], its prompts' own, and levels [N, L]. Until `ready` the scale is 1."""
@@ -34,19 +34,20 @@ class Memory:
             variances=self.variance.estimates(),
             history=(sums, counts, paths) if len(sums) else None,
             ready=ready,
-            scale=self._deviation / self._weight if ready and self._deviation > 0 else 1.0,
+            scale=(self._square / self._weight) ** 0.5 if ready and self._square > 0 else 1.0,
         )
 
     def add(self, keys: Sequence[str], levels: ArrayLike, rewards: ArrayLike, advantages: ArrayLike) -> None:
         """Learn from keys [N], levels [N, L], rewards [N] and the advantages [N] they had before scaling; N may be 0.
 
-        A batch whose advantages are all equal has no scale, and leaves it as it is.
+        The scale is the root of the mean square: where successes are rare most batches spread little, and would make a
+        mean of their spreads far too small for those that teach. A batch without advantages leaves it as it is.
         """
         self.history.add(keys, levels, rewards, self._strength())
         self.variance.add(rewards, levels)
-        deviation = float(np.asarray(advantages, dtype=np.float64).std()) if len(keys) else 0.0
-        if deviation > 0:
-            self._deviation = self._decay * self._deviation + deviation
+        square = float(np.square(np.asarray(advantages, dtype=np.float64)).mean()) if len(keys) else 0.0
+        if square > 0:
+            self._square = self._decay * self._square + square
             self._weight = self._decay * self._weight + 1
 
     def move(self, paths: Mapping[str, Sequence[int]]) -> None:
@@ -69,14 +70,14 @@ class Memory:
         return {
             "variance": self.variance.state(),
             "history": self.history.state(),
-            "deviation": self._deviation,
+            "square": self._square,
             "weight": self._weight,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.variance.load_state(state["variance"])
         self.history.load_state(state["history"])
-        self._deviation, self._weight = float(state["deviation"]), float(state["weight"])
+        self._square, self._weight = float(state["square"]), float(state["weight"])
 
     def _strength(self) -> float:
         """Rollouts of a prompt that tell as much about it as the mean of all prompts does."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from groupwise.advantage.held_out import held_out_errors
+from groupwise.advantage.informed import from_tree
 from groupwise.grouping.memory import Memory
 from groupwise.types import Floats, Ints
 
@@ -74,11 +75,38 @@ def test_the_scale_is_1_until_ready_and_passes_over_batches_without_advantages()
     assert memory.evidence(keys, levels).scale == 1.0
     pairs = [str(i // 2) for i in range(80)], np.arange(80)[:, None] // 2
     memory.add(*pairs, np.arange(80) % 2, np.arange(80) % 2 - 0.5)
-    expected = (0.95 * np.arange(6).std() + 0.5) / 1.95
+    expected = ((0.95 * np.square(np.arange(6)).mean() + 0.5**2) / 1.95) ** 0.5
     for _ in range(3):
         assert memory.evidence(keys, levels).scale == pytest.approx(expected)
         memory.add(*pairs, np.zeros(80), np.zeros(80))
         memory.add([], np.zeros((0, 1), dtype=int), [], [])
+
+
+@pytest.mark.parametrize("siblings", [1, 2])
+@pytest.mark.parametrize("reward", [0.1, 0.3, 0.7, -0.1])
+def test_rewards_that_are_all_equal_teach_nothing_however_their_sums_round(reward: float, siblings: int) -> None:
+    memory, rewards = Memory(2), np.full(64, reward)
+    for update in range(30):
+        prompts = np.arange(64) // siblings + 7 * update  # some come back
+        keys, levels = [str(prompt) for prompt in prompts], np.stack([prompts // 100, prompts], axis=1)
+        advantages = from_tree(rewards, levels, memory.evidence(keys, levels))
+        assert not advantages.any()
+        memory.add(keys, levels, rewards, advantages)
+    rewards[5] += 1
+    evidence = memory.evidence(keys, levels)
+    assert np.abs(from_tree(rewards, levels, evidence) / evidence.scale).max() == pytest.approx(1, rel=0.1)
+
+
+def test_where_successes_are_rare_the_scale_is_that_of_the_updates_that_teach() -> None:
+    rng, memory, scales, share = np.random.default_rng(0), Memory(1), [], 0.005
+    for update in range(600):
+        prompts = np.arange(32) + 32 * update
+        keys, levels = [str(prompt) for prompt in np.repeat(prompts, 2)], np.repeat(prompts, 2)[:, None]
+        rewards = (rng.random(64) < share).astype(float)
+        evidence = memory.evidence(keys, levels)
+        scales.append(evidence.scale)
+        memory.add(keys, levels, rewards, from_tree(rewards, levels, evidence))
+    assert np.median(scales[100:]) == pytest.approx((share * (1 - share)) ** 0.5, rel=0.25)
 
 
 def test_moved_prompts_and_memory_without_history() -> None:
