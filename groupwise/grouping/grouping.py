@@ -139,8 +139,8 @@ class Grouping:
         keys = list(self._prompts)
         return {key: path for key, path in zip(keys, self.paths(keys).tolist(), strict=True) if path[-1] >= 0}
 
-    def report(self) -> dict[str, float]:
-        """Metrics of the groups: their numbers, their quality by rewards, and what is in use."""
+    def report(self, used: Level | None = None) -> dict[str, float]:
+        """Metrics of the groups: their numbers, their quality by rewards, and the level `used`, else the present one."""
         row = {f"groups/{name}/count": float(count) for name, count in self._counts().items()}
         if len(self.names) > 1:
             row["groups/icc"] = self._icc.mean if self._icc.count else float("nan")
@@ -150,7 +150,7 @@ class Grouping:
             if errors.get("flat"):
                 row["groups/explained"] = 1 - errors["learned"] / errors["flat"]
             row |= {f"groups/{kind}s": float(count) for kind, count in self._boundaries.accepted.items()}
-            row["groups/fallback"] = float(("learned", "flat", "prompt").index(self.level))
+            row["groups/fallback"] = float(("learned", "flat", "prompt").index(used or self.level))
         return row
 
     def diagnostics(self) -> dict[str, float]:

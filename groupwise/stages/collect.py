@@ -99,8 +99,9 @@ class Collector:
     def generate(self, prompts: Sequence[Prompt]) -> list[Rollout]:
         """`group_size` completions of each prompt; of this process's share of the prompts, where there are several."""
         groups: list[list[tuple[int, Prompt]]] = []
+        first = self._generated // self._config.batch_size * self._twice  # so that every task has its turn
         for place, prompt in enumerate(prompts):
-            size = self._config.group_size + (place < self._twice)
+            size = self._config.group_size + ((place - first) % len(prompts) < self._twice)
             groups.append([(key, prompt) for key in range(self._generated, self._generated + size)])
             self._generated += size
         mine = [row for group in self._world.share(groups) for row in group]

@@ -56,6 +56,7 @@ class Comparison:
         self._transfer = TransferFit(similarity)
         self._seed, self._updates = recipe.seed, 0
         self._features: Features | None = None  # of the rollouts last grouped
+        self._used = self._grouping.level, self._grouping.reason  # for them
         self._row: dict[str, float] = {}
 
     def embed(self, prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -68,6 +69,7 @@ class Comparison:
     def group(self, rollouts: Sequence[Rollout]) -> Groups:
         """Each rollout's path in the tree of groups; also noted on the rollout."""
         names = self._grouping.names
+        self._used = self._grouping.level, self._grouping.reason
         if not rollouts:
             return Groups(levels=np.zeros((0, len(names)), dtype=np.int64), names=names)
         self._features = self._describe(rollouts)
@@ -183,7 +185,7 @@ class Comparison:
 
     def report(self) -> dict[str, float]:
         """Metrics of the last update (docs/metrics.md)."""
-        return self._row | self._grouping.report()
+        return self._row | self._grouping.report(self._used[0])
 
     def diagnostics(self) -> dict[str, float]:
         """How stable and how separate the clusters are; takes a moment, so it goes with evaluations."""
@@ -191,8 +193,8 @@ class Comparison:
 
     @property
     def fallback(self) -> tuple[str, str]:
-        """Which levels are in use, and why."""
-        return self._grouping.level, self._grouping.reason
+        """Which levels the last update's advantages used, and why."""
+        return self._used
 
     def state(self) -> dict[str, Any]:
         parts = self._parts()

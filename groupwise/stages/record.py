@@ -93,9 +93,10 @@ def accuracy(rollouts: Sequence[Rollout]) -> float:
 
 
 def zero_variance_share(rollouts: Sequence[Rollout]) -> float:
-    """Share of prompts whose completions all got the same reward."""
+    """Share of prompts whose completions all got the same reward, of those with at least two; nan where none has."""
     groups = _by(rollouts, lambda r: [(r.prompt.id, r.reward)])
-    return float(np.mean([len(set(values)) == 1 for values in groups.values()])) if groups else 0.0
+    alike = [len(set(values)) == 1 for values in groups.values() if len(values) > 1]
+    return float(np.mean(alike)) if alike else float("nan")
 
 
 def peak_memory_mib() -> float:

@@ -41,7 +41,7 @@ def test_a_sound_run_has_no_findings(tmp_path: Path) -> None:
         ({"reward__mean": 0.0}, "reward has not risen"),
         ({"rollouts__dropped": 3}, "were dropped"),
         ({"rollouts__truncated": 0.4}, "were cut at the token limit"),
-        ({"groups__zero_variance": 0.8}, "they teach nothing"),
+        ({"groups__zero_variance": 0.97}, "they teach nothing"),
         ({"policy__entropy": 0.01}, "Entropy fell from 1 to 0.01"),
         ({"policy__clip_fraction": 0.5}, "The clip stopped".lower()),
         ({"loss": None}, "loss of 5 updates is not a number"),
@@ -50,6 +50,21 @@ def test_a_sound_run_has_no_findings(tmp_path: Path) -> None:
 def test_each_trouble_is_found_alone(tmp_path: Path, last: dict[str, Any], words: str) -> None:
     [found] = findings(tmp_path, rows(**last))
     assert words in found
+
+
+@pytest.mark.parametrize(
+    ("advantage", "size", "share", "told"),
+    [
+        ("grpo", 8, 0.6, True),
+        ("rloo", 2, 0.7, False),  # as with a pass rate of 20 %
+        ("rloo", 2, 0.8, True),
+        ("hierarchical", 2, 0.8, False),  # compared with other prompts too
+        ("hierarchical", 1, 0.99, True),
+    ],
+)
+def test_siblings_that_are_alike(tmp_path: Path, advantage: str, size: int, share: float, told: bool) -> None:
+    recipe = f"advantage: {{kind: {advantage}}}\nrollout: {{group_size: {size}}}"
+    assert bool(findings(tmp_path, rows(groups__zero_variance=share), recipe=recipe)) == told
 
 
 def test_gradients_above_their_limit(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -222,6 +223,18 @@ def test_the_overlong_penalty_is_a_reward_of_its_own() -> None:
 def test_without_a_penalty_no_reward_is_added(overlong: str) -> None:
     collected = collect(collector(by_key, overlong=overlong)[0])
     assert all(rollout.rewards.keys() == {"marks"} for rollout in collected.kept)
+
+
+def test_every_place_in_the_batch_has_its_turn_to_be_asked_twice() -> None:
+    marker: Any = Marker(by_key)
+    config, mixture = RolloutConfig(group_size=1, batch_size=8, max_tokens=8), Mixture([Counting(1000)], [1.0], 0)
+    made = Collector(config, 0, mixture, Letters(), Parrot(), marker, repeat=0.15)
+    twice = []
+    for update in range(7):
+        asked = Counter(int(rollout.prompt.text) - 7 * update for rollout in collect(made).all)
+        assert sorted(asked.values()) == [1] * 6 + [2]
+        twice += [place for place, times in asked.items() if times == 2]
+    assert sorted(twice) == list(range(7))
 
 
 def test_prompts_that_do_not_fit_are_skipped_and_counted() -> None:

@@ -142,6 +142,20 @@ def test_transfer_does_not_bring_back_levels_that_are_not_in_use(level: str) -> 
         assert (known["evidence"].variances[1:3] > 0).all() == (level == "learned")
 
 
+def test_what_is_recorded_is_the_level_that_was_used() -> None:
+    made, _ = after(12, grouping={"kind": "clusters"})
+    rollouts = familiar(np.random.default_rng(6))
+    groups = made.group(rollouts)
+    before = made._grouping.level, made._grouping.reason
+    made._grouping._fallback.level = other = "prompt" if before[0] != "prompt" else "flat"  # as learning may decide
+    assert made.fallback == before
+    assert made.report()["groups/fallback"] == ("learned", "flat", "prompt").index(before[0])
+    made.estimate(rollouts, groups)
+    made._grouping._fallback.level = other
+    made.group(rollouts)
+    assert made.fallback[0] == other
+
+
 def test_levels_that_are_not_in_use_have_no_say() -> None:
     grouping, history = {"kind": "clusters"}, {"history": 0}
     found: dict[str, Any] = {}

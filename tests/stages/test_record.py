@@ -75,6 +75,11 @@ def test_every_rollout_is_counted() -> None:
     }  # fmt: skip
 
 
+def test_completions_without_siblings_say_nothing_of_variance() -> None:
+    assert row(Collected(kept=[rollout("a", 1.0), rollout("b", 1.0), rollout("b", 0.0)]))["groups/zero_variance"] == 0
+    assert np.isnan(row(Collected(kept=[rollout("a", 1.0), rollout("b", 0.0)]))["groups/zero_variance"])
+
+
 def test_seconds() -> None:
     found = row(MIXED)
     assert found["time/total"] == 0.75 == sum(found[f"time/{step}"] for step in STEPS)
