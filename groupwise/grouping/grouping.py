@@ -140,7 +140,7 @@ class Grouping:
         return {key: path for key, path in zip(keys, self.paths(keys).tolist(), strict=True) if path[-1] >= 0}
 
     def report(self, used: Level | None = None) -> dict[str, float]:
-        """Metrics of the groups: their numbers, their quality by rewards, and the level `used`, else the present one."""
+        """Metrics of the groups: their numbers, their quality by rewards, and the level `used`, else in use."""
         row = {f"groups/{name}/count": float(count) for name, count in self._counts().items()}
         if len(self.names) > 1:
             row["groups/icc"] = self._icc.mean if self._icc.count else float("nan")
