@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from groupwise.config.grouping import GroupingConfig
 from groupwise.grouping.grouping import Grouping
+from groupwise.grouping.quality import adjusted_rand
 
 from .clusters_of import assert_same, families, semantic
 from .simulated import MEMORY, Update, baseline, run
@@ -221,3 +222,12 @@ def test_diagnostics_are_numbers() -> None:
 def test_impossible_recipes(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GroupingConfig.model_validate(config)
+
+
+def test_families_of_the_first_update_are_not_forced_together() -> None:
+    rng = np.random.default_rng(0)
+    centres, families = rng.normal(size=(40, 64)), np.arange(320) % 40
+    groups = Grouping(GroupingConfig(kind="clusters"), memory=2**32)
+    vectors = (centres[families] + 0.3 * rng.normal(size=(320, 64))).astype(np.float32)
+    levels = groups.assign([str(i) for i in range(320)], [("d", "t")] * 320, semantic(vectors)).levels
+    assert adjusted_rand(levels[:, -2], families) == 1
