@@ -1,7 +1,7 @@
 """Borders that follow the evidence: splits, merges and moves, taken only when they predict later rewards better.
 
 A proposal says which prompts of one cluster would go to another. On the following updates the held-out squared error is
-computed with and without it, all else being equal. After `SCREEN` updates the mean difference must be negative by more
+computed with and without it. After `SCREEN` updates the mean difference must be negative by more
 than the standard errors that 2 become when `ACTIVE` candidates are looked at together (Bonferroni), and then by more
 than 2 standard errors on `SCREEN` further updates, which the first look has not seen. Each look is taken once.
 
