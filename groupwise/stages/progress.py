@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from importlib.util import find_spec
 from types import TracebackType
@@ -41,6 +42,7 @@ class Progress:
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=self._console,
+            speed_estimate_period=math.inf,  # rich forgets what is older than 30 s, and an update may take longer
             disable=not self._live,
         )
         self._task = self._bar.add_task("", total=total, completed=start, text="", doing="")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import time
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -13,9 +15,9 @@ from groupwise.stages.clock import Clock
 from groupwise.stages.progress import Progress
 
 
-def terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> io.StringIO:
+def terminal(monkeypatch: pytest.MonkeyPatch, width: int, now: Callable[[], float] = time.monotonic) -> io.StringIO:
     text = io.StringIO()
-    console = Console(file=text, force_terminal=True, width=width, color_system=None)
+    console = Console(file=text, force_terminal=True, width=width, color_system=None, get_time=now)
     monkeypatch.setattr(progress, "Console", lambda **_: console)
     return text
 
@@ -50,6 +52,25 @@ def test_a_narrow_terminal_keeps_how_far_and_how_long(monkeypatch: pytest.Monkey
     assert "12/30 reward 0.500  accuracy 50.0%  12,345 tokens/s" in last
     assert "generate" not in last
     assert "…" not in last
+
+
+@pytest.mark.parametrize("seconds", [1, 20, 40, 4000])
+def test_how_long_still_is_shown_however_long_an_update_takes(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    now = 0.0
+    screen = terminal(monkeypatch, width=140, now=lambda: now)
+    with Progress(7) as shown:
+        for update in range(1, 6):
+            for part in range(8):
+                now += seconds / 8
+                doing("generate", part, 8)
+                if update > 2:  # two updates make a speed
+                    assert shown._bar.tasks[0].time_remaining == (8 - update) * seconds
+            shown.show(update, reward=0.5)
+        shown._bar.refresh()
+    minutes, rest = divmod(2 * seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    left = f"{hours}:{minutes:02}:{rest:02} left" if hours else f"{minutes:02}:{rest:02} left"
+    assert left in screen.getvalue().rsplit("5/7", 1)[1]
 
 
 def test_a_log_gets_no_such_line(capsys: pytest.CaptureFixture[str]) -> None:
