@@ -24,14 +24,19 @@ LABELS = {
 
 WIDE = 100  # columns; on a narrower terminal how far and how long still matter most
 
+_shown: list[Progress] = []  # those that are open; an evaluation's inside the training's
+
 
 class Progress:
-    """A progress bar on a terminal or in a notebook with ipywidgets; elsewhere (a log, CI) a line every tenth of it."""
+    """A progress bar on a terminal or in a notebook with ipywidgets; elsewhere (a log, CI) a line every tenth of it.
+
+    While one is open inside another, the outer one rests: two that move the same cursor overwrite each other.
+    """
 
     def __init__(self, total: int, start: int = 0, unit: str = "update") -> None:
         self._console = Console(quiet=rank() > 0)
         self._live = self._console.is_terminal or (self._console.is_jupyter and bool(find_spec("ipywidgets")))
-        self._total, self._unit = total, unit
+        self._total, self._unit, self._tenth = total, unit, start * 10 // max(1, total)
         wide = self._console.width >= WIDE
         self._bar = Bar(
             TextColumn(f"[bold]{unit}"),
@@ -52,14 +57,17 @@ class Progress:
         """After unit number `done`; numbers by the names in LABELS."""
         text = "  ".join(LABELS[name].format(value) for name, value in numbers.items())
         self._bar.update(self._task, completed=done, text=text)
-        every = max(1, self._total // 10)
-        if not self._live and (done % every == 0 or done in (1, self._total)):
+        before, self._tenth = self._tenth, done * 10 // self._total
+        if not self._live and (self._tenth != before or done == 1):
             self._console.print(f"{self._unit} {done}/{self._total}  {text}", highlight=False)
 
     def _doing(self, step: str, done: int, total: int) -> None:
         self._bar.update(self._task, doing=f"{step} {done}/{total}" if total else step)
 
     def __enter__(self) -> Progress:
+        if _shown:
+            _shown[-1]._bar.stop()
+        _shown.append(self)
         self._open.enter_context(listening(self._doing))
         self._bar.start()
         return self
@@ -69,3 +77,6 @@ class Progress:
     ) -> None:
         self._bar.stop()
         self._open.close()
+        _shown.remove(self)
+        if _shown:
+            _shown[-1]._bar.start()
