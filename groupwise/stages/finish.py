@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from groupwise.config import Recipe
 from groupwise.report import before_after_table, profile_table, write_report
 from groupwise.run.disk import writing
 from groupwise.run.folder import MODEL, PROFILE, REPORT, SUMMARY
 from groupwise.stages.record import Totals, machine, peak_memory_mib
+from groupwise.stages.screen import Screen
 from groupwise.stages.summarise import is_graded
 
 
@@ -48,7 +47,7 @@ def finish(
     with writing(run_dir / SUMMARY):
         beside.write_text(json.dumps(summary, indent=2) + "\n")
         beside.replace(run_dir / SUMMARY)
-    console = Console()
+    console = Screen()
     if after and after["by_task"]:
         console.print(before_after_table(summary))
         if before and (is_graded(before) or is_graded(after)):
@@ -67,7 +66,7 @@ def finish(
 def show_profile(run_dir: Path) -> None:
     """Where the time and the memory of the updates went, if any was measured."""
     if (path := run_dir / PROFILE).exists():
-        console = Console()
+        console = Screen()
         console.print(profile_table(json.loads(path.read_text())))
         console.print(f"profile {path}", highlight=False)
 

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from groupwise.run.doing import listening
 from groupwise.run.world import rank
+from groupwise.stages.screen import Screen, hush
 
 LABELS = {
     "reward": "reward {:.3f}",
@@ -34,7 +34,7 @@ class Progress:
     """
 
     def __init__(self, total: int, start: int = 0, unit: str = "update") -> None:
-        self._console = Console(quiet=rank() > 0)
+        self._console = Screen(quiet=rank() > 0)
         self._live = self._console.is_terminal or (self._console.is_jupyter and bool(find_spec("ipywidgets")))
         self._total, self._unit, self._tenth = total, unit, start * 10 // max(1, total)
         wide = self._console.width >= WIDE
@@ -56,6 +56,7 @@ class Progress:
     def show(self, done: int, **numbers: float) -> None:
         """After unit number `done`; numbers by the names in LABELS."""
         text = "  ".join(LABELS[name].format(value) for name, value in numbers.items())
+        hush()  # a run that its shell disowned hears of the lost terminal nowhere else
         self._bar.update(self._task, completed=done, text=text)
         before, self._tenth = self._tenth, done * 10 // self._total
         if not self._live and (self._tenth != before or done == 1):

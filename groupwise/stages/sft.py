@@ -73,7 +73,7 @@ def train_sft(recipe: SftRecipe, run_dir: Path, resume: bool = False) -> None:
             progress.show(step, loss=loss, tokens_per_second=speed)
             if recipe.checkpoint.every and step % recipe.checkpoint.every == 0:
                 checkpoint()
-    checkpoint()
+        checkpoint()
     if interrupt.asked:
         print(f"Saved after update {step}; groupwise sft --resume {run_dir} continues.")
         raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -99,15 +100,74 @@ def test_a_real_signal_to_the_real_command(write: Write, tmp_path: Path) -> None
     assert saved(tmp_path)[-1] == f"step-{done:06d}.pt"
 
 
+def test_a_lost_terminal_ends_the_run_saved(write: Write, tmp_path: Path) -> None:
+    """The end of an ssh session: SIGHUP, from the kernel and from the shell, and who writes to the terminal fails."""
+    write(tmp_path, **PLAIN)
+    reader, terminal = pty.openpty()
+    words = [sys.executable, "-m", "groupwise", "train", "r.yaml", "--steps", "100000"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=ENVIRONMENT, stdin=terminal, stdout=terminal, stderr=terminal
+    ) as process:
+        try:
+            os.close(terminal)
+            wait_for(lambda: rows(tmp_path / "runs" / "r") or process.poll() is not None)
+            os.close(reader)
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGHUP)
+            process.wait(PATIENCE)
+        finally:
+            process.kill()  # if it is still there
+    assert process.returncode == 130
+    done = rows(tmp_path / "runs" / "r")[-1]["step"]
+    assert saved(tmp_path)[-1] == f"step-{done:06d}.pt"
+
+
+def test_a_run_whose_reader_has_gone_goes_on(write: Write, tmp_path: Path) -> None:
+    """`groupwise train r.yaml | head -n 1`."""
+    write(tmp_path, **PLAIN)
+    words = [sys.executable, "-m", "groupwise", "train", "r.yaml"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("before 16/16")
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(PATIENCE) == 0
+    assert len(rows(tmp_path / "runs" / "r")) == 6
+    assert (tmp_path / "runs" / "r" / "report.html").exists()
+
+
 def test_the_handlers_come_and_go() -> None:
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in signals]
     with Interrupt() as interrupt:
         assert not interrupt.asked
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupt.asked
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    assert [signal.getsignal(number) for number in signals] == before
+
+
+def test_a_lost_terminal_does_not_stop_at_once() -> None:
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.asked
+        os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_under_nohup_a_lost_terminal_is_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_in_another_thread_it_does_no_harm() -> None:

@@ -21,7 +21,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, width: int, now: Callable[[], floa
     def console(**_: bool) -> Console:
         return Console(file=text, force_terminal=True, width=width, color_system=None, get_time=now)
 
-    monkeypatch.setattr(progress, "Console", console)
+    monkeypatch.setattr(progress, "Screen", console)
     return text
 
 

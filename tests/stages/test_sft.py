@@ -152,6 +152,23 @@ def test_an_interrupted_run_saves_and_says_how_to_go_on(
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
 
 
+def test_interrupted_in_its_last_checkpoint_it_has_saved(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from groupwise.stages import sft
+
+    save = sft.save_checkpoint
+
+    def interrupted(*args: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        save(*args)
+
+    monkeypatch.setattr(sft, "save_checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(recipe(folder, checkpoint={"every": 0}), tmp_path)
+    assert [path.name for path in checkpoints(tmp_path / "checkpoints")] == ["step-000004.pt"]
+
+
 def test_demonstrations_begin_as_generation_does_and_end_where_it_stops(loaded: Policy, tmp_path: Path) -> None:
     path = write_lines(tmp_path / "a.jsonl", ("what?", "this"))
     demonstrations = data(loaded, data=[{"name": "mine", "file": str(path)}])
