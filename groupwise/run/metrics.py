@@ -22,11 +22,14 @@ class Tracker(Protocol):
 
 
 class MetricsWriter:
-    """Appends rows to `path`; on a resumed run it first removes those after `last_step`, so that none appears twice."""
+    """Appends rows to `path`; on a resumed run it first removes those after `last_step`, so that none appears twice.
+
+    TensorBoard is told to hide them; the other trackers are not.
+    """
 
     def __init__(self, path: Path, log: LogConfig, last_step: int = 0) -> None:
         self._path, run = path, path.parent
-        self._trackers = [open_tracker(log, run) for open_tracker in TRACKERS if open_tracker.wanted(log)]
+        self._trackers = [open_tracker(log, run, last_step) for open_tracker in TRACKERS if open_tracker.wanted(log)]
         kept = [row for row in read_metrics(path) if row["step"] <= last_step]
         beside = path.with_suffix(".tmp")
         with writing(path):
@@ -75,12 +78,12 @@ def _line(row: Mapping[str, Any]) -> str:
 class TensorBoard:
     """Event files in the run folder's `tensorboard/`."""
 
-    def __init__(self, log: LogConfig, run: Path) -> None:
+    def __init__(self, log: LogConfig, run: Path, last_step: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise UserError("log.tensorboard: tensorboard is missing; pip install 'groupwise[tensorboard]'") from None
-        self._writer = SummaryWriter(str(run / "tensorboard"))
+        self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=last_step + 1)
 
     @staticmethod
     def wanted(log: LogConfig) -> bool:
@@ -101,7 +104,7 @@ class _Project:
     key: str
     folder: str | None = None  # the argument that says where it keeps its files
 
-    def __init__(self, log: LogConfig, run: Path) -> None:
+    def __init__(self, log: LogConfig, run: Path, last_step: int) -> None:
         from importlib import import_module
 
         try:

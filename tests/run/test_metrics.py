@@ -116,6 +116,17 @@ def test_other_trackers_get_the_same_rows(tmp_path: Path, monkeypatch: pytest.Mo
     assert rows == [("groups", "demo"), (1, {"loss": 0.5}), "finished"]
 
 
+def test_tensorboard_shows_each_update_once_after_a_resume(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for steps, last, loss in (((1, 2, 3), 0, 1.0), ((3, 4), 2, 0.5)):
+        with MetricsWriter(tmp_path / "metrics.jsonl", LogConfig(tensorboard=True), last_step=last) as writer:
+            for step in steps:
+                writer.write(step, {"loss": loss})
+    shown = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    assert [(event.step, event.value) for event in shown] == [(1, 1.0), (2, 1.0), (3, 0.5), (4, 0.5)]
+
+
 @pytest.mark.parametrize("tracker", ["wandb", "trackio"])
 def test_a_tracker_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
