@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from groupwise.report.tree import Node, read_tree
+from groupwise.report.tree import Tree, read_tree
 from groupwise.run.folder import GROUPS, METRICS, PROFILE, RECIPE, ROLLOUTS, SUMMARY
 from groupwise.run.groups import read_groups
 from groupwise.run.metrics import read_metrics
@@ -29,16 +29,16 @@ class Run:
     recipe: Mapping[str, Any]
     steps: Ints  # [S] strictly rising
     metrics: Mapping[str, Floats]  # name -> [S]; nan where a row has no number of that name
-    groups: tuple[Mapping[str, Any], ...]  # the tree of each update, see run/groups.py; empty in older runs
+    groups_file: Path  # the groups of each update, see run/groups.py; not there in older runs
     summary: Mapping[str, Any]  # empty until the run is finished
     profile: Mapping[str, Any]  # empty where it was not asked for
     rollout_files: tuple[Path, ...]  # in the order of the updates
     problems: tuple[str, ...]  # what could not be read, each a sentence
 
     @cached_property
-    def tree(self) -> tuple[Node, ...]:
+    def tree(self) -> Tree:
         """The groups of the whole run, from the coarsest down."""
-        return read_tree(self.groups)
+        return read_tree(read_groups(self.groups_file))
 
     @property
     def finished(self) -> bool:
@@ -88,7 +88,7 @@ def read_run(folder: Path) -> Run:
         recipe=recipe,
         steps=steps,
         metrics=metrics,
-        groups=tuple(read_groups(folder / GROUPS)),
+        groups_file=folder / GROUPS,
         summary=_json(folder / SUMMARY, problems),
         profile=_json(folder / PROFILE, problems),
         rollout_files=tuple(sorted((folder / ROLLOUTS).glob("step-*.parquet"))),

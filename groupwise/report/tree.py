@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,25 +36,41 @@ class Node:
         return float(np.average(self.rewards[chosen], weights=self.counts[chosen]))
 
 
-def read_tree(rows: Sequence[Mapping[str, Any]]) -> tuple[Node, ...]:
-    """The groups without a parent, the largest first; none where `rows` name no group."""
-    seen: dict[Key, list[tuple[int, Mapping[str, Any]]]] = {}
-    parents: dict[Key, Key | None] = {}
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """The groups of a run, and what it said of their use."""
+
+    roots: tuple[Node, ...]  # the groups without a parent, the largest first; none where no row names a group
+    last: Mapping[str, Any]  # the last row less its groups; empty where there is no row
+    used: Mapping[str, int]  # in how many updates the advantages used which level
+
+
+def read_tree(rows: Iterable[Mapping[str, Any]]) -> Tree:
+    """Put together rows that come one at a time; of a row no more is kept than three numbers a group."""
+    seen: dict[Key, _Seen] = {}
+    last: dict[str, Any] = {}
+    used: Counter[str] = Counter()
     for row in rows:
+        last = {name: value for name, value in row.items() if name != "groups"}
+        used[row["level"]] += 1
         above = dict(zip(row["names"][1:], row["names"], strict=False))
         for group in row["groups"]:
-            key, parent = (group["level"], group["id"]), group["parent"]
-            seen.setdefault(key, []).append((row["step"], group))
-            parents[key] = None if parent is None else (above[group["level"]], parent)
+            key = (group["level"], group["id"])
+            if key not in seen:
+                seen[key] = _Seen()
+            found = seen[key]
+            found.add(row["step"], group)
+            parent = group["parent"]
+            found.parent = None if parent is None else (above[group["level"]], parent)
     below: dict[Key | None, list[Key]] = {}
-    for key, parent_key in parents.items():
-        below.setdefault(parent_key if parent_key in seen else None, []).append(key)
+    for key, found in seen.items():
+        below.setdefault(found.parent if found.parent in seen else None, []).append(key)
 
     def made(keys: Iterable[Key]) -> tuple[Node, ...]:
-        nodes = [_node(key, seen[key], made(below.get(key, []))) for key in keys]
+        nodes = [seen[key].node(key, made(below.get(key, []))) for key in keys]
         return tuple(sorted(nodes, key=lambda node: (-node.rollouts, node.key[1])))
 
-    return made(below.get(None, []))
+    return Tree(roots=made(below.get(None, [])), last=last, used=used)
 
 
 def walk(nodes: Iterable[Node]) -> Iterable[Node]:
@@ -63,15 +80,28 @@ def walk(nodes: Iterable[Node]) -> Iterable[Node]:
         yield from walk(node.children)
 
 
-def _node(key: Key, history: Sequence[tuple[int, Mapping[str, Any]]], children: tuple[Node, ...]) -> Node:
-    labels: Counter[str] = Counter()
-    for _, group in history:
-        labels[str(group["label"])] += group["rollouts"]
-    return Node(
-        key=key,
-        label=labels.most_common(1)[0][0],
-        steps=np.array([step for step, _ in history], np.int64),
-        counts=np.array([group["rollouts"] for _, group in history], np.int64),
-        rewards=np.array([group["reward"] for _, group in history], np.float64),
-        children=children,
-    )
+@dataclass
+class _Seen:
+    """A group so far."""
+
+    parent: Key | None = None
+    labels: Counter[str] = field(default_factory=Counter)  # rollouts under each
+    steps: array[int] = field(default_factory=lambda: array("q"))
+    counts: array[int] = field(default_factory=lambda: array("q"))
+    rewards: array[float] = field(default_factory=lambda: array("d"))
+
+    def add(self, step: int, group: Mapping[str, Any]) -> None:
+        self.labels[str(group["label"])] += group["rollouts"]
+        self.steps.append(step)
+        self.counts.append(group["rollouts"])
+        self.rewards.append(group["reward"])
+
+    def node(self, key: Key, children: tuple[Node, ...]) -> Node:
+        return Node(
+            key=key,
+            label=self.labels.most_common(1)[0][0],
+            steps=np.frombuffer(self.steps, np.int64),
+            counts=np.frombuffer(self.counts, np.int64),
+            rewards=np.frombuffer(self.rewards, np.float64),
+            children=children,
+        )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from groupwise.run.disk import writing
-from groupwise.run.metrics import read_metrics
 from groupwise.types import Groups, Rollout
 
 
@@ -31,17 +30,25 @@ def write_groups(path: Path, step: int, groups: Groups, rollouts: Sequence[Rollo
         file.write(json.dumps(row) + "\n")
 
 
-def read_groups(path: Path) -> list[dict[str, Any]]:
-    """The rows, oldest first; a last line cut short by a crash is left out."""
-    return read_metrics(path)
+def read_groups(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows, oldest first, one at a time: all of a long run take gigabytes. A last line cut short is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                return
+            yield row
 
 
 def forget_groups(path: Path, step: int) -> None:
     """Remove the rows of updates after `step`, which a resumed run will make again."""
-    kept = [row for row in read_groups(path) if row["step"] <= step]
     beside = path.with_suffix(".tmp")
     with writing(path):
-        beside.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        with beside.open("w") as file:
+            file.writelines(json.dumps(row) + "\n" for row in read_groups(path) if row["step"] <= step)
         beside.replace(path)
 
 

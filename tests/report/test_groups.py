@@ -38,7 +38,7 @@ def test_the_tree_of_a_run_with_clusters(finished: Path) -> None:
 
 
 def test_lines_stay_in_their_frame_and_run_from_left_to_right(finished: Path) -> None:
-    for one in every_row(groups.tree(read_run(finished).tree)):
+    for one in every_row(groups.tree(read_run(finished).tree.roots)):
         line = points(one["line"])
         assert all(MARGIN <= x <= WIDTH - MARGIN and MARGIN <= y <= HEIGHT - MARGIN for x, y in line)
         assert [x for x, _ in line] == sorted({x for x, _ in line})
@@ -48,7 +48,7 @@ def test_lines_stay_in_their_frame_and_run_from_left_to_right(finished: Path) ->
 def test_a_line_shows_the_mean_of_the_rollouts_on_the_common_scale() -> None:
     rows = [row(1, group("domain", 0, 3, 0.0, None), group("domain", 1, 1, 1.0, None))]
     rows += [row(9, group("domain", 0, 3, 1.0, None), group("domain", 1, 1, 0.5, None))]
-    first, second = groups.tree(read_tree(rows))["rows"]
+    first, second = groups.tree(read_tree(rows).roots)["rows"]
     assert points(first["line"]) == [(MARGIN, HEIGHT - MARGIN), (WIDTH - MARGIN, MARGIN)]
     assert points(second["line"]) == [(MARGIN, MARGIN), (WIDTH - MARGIN, HEIGHT / 2)]
     assert (first["early"], first["late"], first["detail"]) == ("0.00", "1.00", "")
@@ -57,7 +57,7 @@ def test_a_line_shows_the_mean_of_the_rollouts_on_the_common_scale() -> None:
 def test_only_the_largest_are_listed_and_the_rest_is_counted() -> None:
     many = MOST_NODES + 20
     roots = [group("cluster@0.8", i, many - i, 0.5, None) for i in range(many)]
-    tree = groups.tree(read_tree([row(1, *roots, names=["cluster@0.8", "prompt"])]))
+    tree = groups.tree(read_tree([row(1, *roots, names=["cluster@0.8", "prompt"])]).roots)
     assert len(tree["rows"]) == MOST_NODES
     assert tree["rows"][0]["detail"] == "cluster@0.8 #0"
     left = sum(range(1, 21)) / sum(range(1, many + 1))
@@ -67,7 +67,7 @@ def test_only_the_largest_are_listed_and_the_rest_is_counted() -> None:
 def test_a_single_child_stands_for_its_parent_but_not_for_a_domain() -> None:
     names = ["domain", "cluster@0.5", "cluster@0.7", "prompt"]
     chain = [group("domain", 0, 4, 0.5, None), group("cluster@0.5", 2, 4, 0.5, 0), group("cluster@0.7", 7, 4, 0.5, 2)]
-    [domain] = groups.tree(read_tree([row(1, *chain, names=names)]))["rows"]
+    [domain] = groups.tree(read_tree([row(1, *chain, names=names)]).roots)["rows"]
     assert [one["detail"] for one in every_row(domain["inside"])] == ["cluster@0.7 #7"]
 
 
@@ -78,7 +78,7 @@ def test_a_domain_with_one_task_is_told_with_its_name() -> None:
         group("domain", 4, 4, 0.5, None, label="algebra"), group("task", 5, 3, 0.5, 4, label="sums"),
         group("task", 6, 1, 0.5, 4, label="products"),
     ]  # fmt: skip
-    rows = groups.tree(read_tree([row(1, *found, names=["domain", "task", "prompt"])]))["rows"]
+    rows = groups.tree(read_tree([row(1, *found, names=["domain", "task", "prompt"])]).roots)["rows"]
     assert [(one["label"], one["detail"]) for one in rows] == [
         ("games: leg_counting", ""),
         ("shop", ""),
@@ -99,7 +99,7 @@ def test_each_kind_of_groups_shows_what_it_has(tmp_path: Path, kind: str, levels
 
 def test_an_older_run_has_no_groups(tmp_path: Path) -> None:
     run = read_run(make_run(tmp_path / "run", steps=3, groups=None))
-    assert run.groups == () and groups.build(run) is None
+    assert run.tree.last == {} and groups.build(run) is None
 
 
 def test_what_the_groups_show_is_not_among_the_other_numbers(finished: Path) -> None:

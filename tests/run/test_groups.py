@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +41,8 @@ def test_every_node_has_its_parent_label_size_and_reward(tmp_path: Path) -> None
 def test_a_level_of_prompts_alone_has_no_nodes(tmp_path: Path) -> None:
     alone = Groups(levels=GROUPS.levels[:, -1:], names=("prompt",))
     write_groups(tmp_path / "groups.jsonl", 1, alone, ROLLOUTS, "learned", "")
-    assert read_groups(tmp_path / "groups.jsonl")[0]["groups"] == []
+    (row,) = read_groups(tmp_path / "groups.jsonl")
+    assert row["groups"] == []
 
 
 def test_what_comes_after_is_forgotten(tmp_path: Path) -> None:
@@ -49,4 +52,30 @@ def test_what_comes_after_is_forgotten(tmp_path: Path) -> None:
     forget_groups(path, 2)
     assert [row["step"] for row in read_groups(path)] == [1, 2]
     forget_groups(tmp_path / "none.jsonl", 0)
-    assert read_groups(tmp_path / "none.jsonl") == []
+    assert list(read_groups(tmp_path / "none.jsonl")) == []
+
+
+def test_a_last_line_cut_short_is_left_out_and_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "groups.jsonl"
+    for step in (1, 2):
+        write_groups(path, step, GROUPS, ROLLOUTS, "flat", "")
+    whole = path.read_bytes()
+    for cut in (1, 10, len(whole) // 2 - 1):
+        path.write_bytes(whole[:-cut])
+        assert [row["step"] for row in read_groups(path)] == ([1, 2] if cut == 1 else [1])
+        forget_groups(path, 2)
+        assert path.read_bytes() == (whole if cut == 1 else whole[: len(whole) // 2])
+
+
+def test_a_long_past_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "groups.jsonl"
+    row = {"names": ["task", "prompt"], "groups": [{"level": "task", "id": i, "reward": 0.5} for i in range(40)]}
+    path.write_text("".join(json.dumps({"step": step} | row) + "\n" for step in range(400)))
+    tracemalloc.start()
+    try:
+        forget_groups(path, 399)
+        assert sum(len(row["groups"]) for row in read_groups(path)) == 400 * 40
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size / 4

@@ -87,7 +87,7 @@ def verdict(run: Run) -> list[str]:
     if not scored(run).any():
         return ["It is too early to say which baseline predicts best."]
     used = run.setting("advantage.kind") == "hierarchical"
-    subject = "Grouping" if run.groups and len(run.groups[-1]["names"]) > 1 else "The hierarchical baseline"
+    subject = "Grouping" if len(run.tree.last.get("names", [])) > 1 else "The hierarchical baseline"
     beside = [f"{gap} that of {who}" for name, who in RIVALS.items() if (gap := _gap(run, name))]
     said = f"{subject} {'predicts' if used else 'would predict'} rewards with an error {' and '.join(beside)}."
     return [*([said] if beside else []), *(_in_use(run) if used else [])]
@@ -110,11 +110,11 @@ def _gap(run: Run, rival: str) -> str | None:
 def _in_use(run: Run) -> list[str]:
     """Whether the clusters are used, and why; nothing where that is not judged."""
     judged = run.setting("grouping.kind") == "clusters" and run.setting("grouping.fallback") is not False
-    if not judged or not run.groups:
+    last, used, minus = run.tree.last, run.tree.used, words.MINUS
+    if not judged or not last:
         return []
-    last, minus = run.groups[-1], words.MINUS
-    times = sum(row["level"] == "learned" for row in run.groups)
-    often = f"they were used in {words.count(times)} of {words.plural(len(run.groups), 'update')}"
+    updates = words.plural(sum(used.values()), "update")
+    often = f"they were used in {words.count(used.get('learned', 0))} of {updates}"
     return [f"{IN_USE[last['level']]}: {last['reason'].replace('(-', f'({minus}')}; {often}."]
 
 

@@ -25,7 +25,7 @@ LATE = 5  # early and late are the first and the last fifth of a group's updates
 def build(run: Run) -> Section | None:
     charts = [chart for chart in (baselines.shares(run), baselines.errors(run)) if chart]
     verdict = baselines.verdict(run)
-    if not (charts or run.tree or verdict):
+    if not (charts or run.tree.roots or verdict):
         return None
     return Section(
         id="groups",
@@ -33,8 +33,8 @@ def build(run: Run) -> Section | None:
         context={
             "verdict": verdict,
             "charts": [figure(chart, number) for number, chart in enumerate(charts)],
-            "tree": tree(run.tree),
-            "clustered": any(node.key[0] not in GIVEN for node in walk(run.tree)),
+            "tree": tree(run.tree.roots),
+            "clustered": any(node.key[0] not in GIVEN for node in walk(run.tree.roots)),
         },
         data=[chart_data(chart) for chart in charts],
         scripts=("vendor/echarts.common.min.js", "charts.js") if charts else (),
@@ -48,12 +48,11 @@ def tree(roots: Sequence[Node]) -> dict[str, Any]:
     if not nodes:
         return {"rows": [], "rest": ""}
     largest = sorted(nodes, key=lambda node: -node.rollouts)[:MOST_NODES]
-    rewards, updates = (np.concatenate([getattr(node, part) for node in nodes]) for part in ("rewards", "steps"))
     scale = Scale(
-        first=int(updates.min()),
-        last=int(updates.max()),
-        low=min(0.0, float(rewards.min())),
-        high=max(float(rewards.max()), 1e-9),
+        first=min(int(node.steps.min()) for node in nodes),
+        last=max(int(node.steps.max()) for node in nodes),
+        low=min(0.0, *(float(node.rewards.min()) for node in nodes)),
+        high=max(1e-9, *(float(node.rewards.max()) for node in nodes)),
     )
     return _branch(roots, {node.key for node in largest}, scale)
 

@@ -68,12 +68,12 @@ def grouped(run: Run, asked: Sequence[Asked]) -> tuple[str, list[Hashable], dict
 
     The finest level above the prompt; where there is none, the domain.
     """
-    names = list(run.groups[-1]["names"]) if run.groups else []
+    names = list(run.tree.last.get("names", []))
     level = names[-2] if len(names) > 1 else "domain"
     if level in GIVEN:
         given = [prompt.domain if level == "domain" else prompt.task for prompt in asked]
         return level, list(given), {name: (name, "") for name in given}
-    labels = {node.key[1]: node.label for node in walk(run.tree) if node.key[0] == level}
+    labels = {node.key[1]: node.label for node in walk(run.tree.roots) if node.key[0] == level}
     keys = [prompt.path[-2] if len(prompt.path) == len(names) else None for prompt in asked]
     return level, list(keys), {key: (labels.get(key, ""), f"#{key}") for key in keys if key is not None}
 
