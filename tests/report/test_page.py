@@ -160,6 +160,20 @@ def only_before(folder: Path) -> Path:
     return folder
 
 
+def only_after(folder: Path) -> Path:
+    make_run(folder, steps=3)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"before": None, "gain": None}))
+    return folder
+
+
+def never_evaluated(folder: Path) -> Path:
+    make_run(folder, steps=3)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps(summary | {"before": None, "after": None, "gain": None}))
+    return folder
+
+
 def before_groups(folder: Path) -> Path:
     return make_run(folder, steps=3, groups=None)
 
@@ -180,6 +194,8 @@ UNFINISHED: dict[Callable[[Path], Path], list[str]] = {
     no_recipe: ["finished", "recipe.yaml is missing"],
     all_broken: ["recipe.yaml could not be read", "summary.json could not be read", "1 of the rollout files"],
     only_before: ["before; not evaluated again yet"],
+    only_after: ["after; not evaluated before"],
+    never_evaluated: ["finished", "Nothing was evaluated: there were no held-out prompts (eval.prompts)."],
     before_groups: ["finished"],
     fine_tuning: ["3 updates, no summary", "Loss"],
 }

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from groupwise.report.reading import read_run
 from groupwise.report.sections.overview import facts, setup, story
@@ -46,6 +47,23 @@ def test_the_overview_of_an_unfinished_run_counts_the_rows(tmp_path: Path) -> No
     assert story(run) == (
         "seedling, trained by reinforcement on 8 tasks: 5 of 90 updates, 16 prompts \u00d7 8 completions an update."
     )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ("advantage: {kind: hierarchical}\nrollout: {group_size: 1, batch_size: 64, repeat: 0.15}",
+         "56 prompts \u00d7 1 completion (8 of them twice) an update."),
+        ("advantage: {kind: hierarchical}\nrollout: {group_size: 1, batch_size: 64, repeat: 0}",
+         "64 prompts \u00d7 1 completion an update."),
+        ("advantage: {kind: hierarchical}\nrollout: {group_size: 2, batch_size: 64, repeat: 0.15}",
+         "32 prompts \u00d7 2 completions an update."),
+        ("advantage: {kind: spo}\nrollout: {group_size: 1, batch_size: 64, repeat: 0.15}",
+         "64 prompts \u00d7 1 completion an update."),
+    ],
+)  # fmt: skip
+def test_the_story_tells_what_is_drawn(tmp_path: Path, recipe: str, words: str) -> None:
+    assert story(run_of(tmp_path, [{"step": 1, "loss": 0.1}], recipe=recipe)).endswith(f"1 update, {words}")
 
 
 def test_the_setup_names_what_matters(finished: Path) -> None:

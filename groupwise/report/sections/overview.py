@@ -51,11 +51,21 @@ def story(run: Run) -> str:
     group, batch = run.setting("rollout.group_size"), run.setting("rollout.batch_size")
     if not (isinstance(group, int) and isinstance(batch, int) and group > 0):
         return f"{model}{families}."
-    per_update = f"{words.plural(batch // group, 'prompt')} \u00d7 {words.plural(group, 'completion')} an update"
+    again = _repeats(run, batch) if group == 1 else 0
+    prompts = words.plural(batch // group - again, "prompt")
+    twice = f" ({words.count(again)} of them twice)" if again else ""
+    per_update = f"{prompts} \u00d7 {words.plural(group, 'completion')}{twice} an update"
     done = run.steps_done or int(run.summary.get("steps", 0))
     open_end = not run.finished and run.steps_asked > done
     updates = f"{words.count(done)} of {run.steps_asked:,} updates" if open_end else words.plural(done, "update")
     return f"{model}, trained by reinforcement{families}: {updates}, {per_update}."
+
+
+def _repeats(run: Run, batch: int) -> int:
+    """Prompts that are drawn twice where each has one completion; as stages/collect.py has it."""
+    share = run.setting("rollout.repeat")
+    hierarchical = run.setting("advantage.kind") == "hierarchical"
+    return round(batch * share / (1 + share)) if hierarchical and isinstance(share, int | float) else 0
 
 
 def terms(run: Run) -> str:
