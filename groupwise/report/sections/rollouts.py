@@ -54,7 +54,7 @@ def _group(rows: Sequence[Row]) -> dict[str, Any]:
 
 def _member(row: Row) -> dict[str, Any]:
     rewards = row["rewards"] if isinstance(row["rewards"], dict) else {}
-    accuracy = rewards.get("accuracy", row["reward"])
+    accuracy = rewards.get("accuracy", next(iter(rewards.values()), row["reward"]))  # as the metric judges
     right = isinstance(accuracy, int | float) and accuracy >= CORRECT
     return {
         "rollout": row["rollout"],
