@@ -67,6 +67,12 @@ def test_siblings_that_are_alike(tmp_path: Path, advantage: str, size: int, shar
     assert bool(findings(tmp_path, rows(groups__zero_variance=share), recipe=recipe)) == told
 
 
+def test_a_run_without_one_sound_loss_is_told(tmp_path: Path) -> None:
+    assert findings(tmp_path, [{"step": step, "loss": None} for step in (1, 2, 3)]) == [
+        "The loss of 3 updates is not a number."
+    ]
+
+
 def test_gradients_above_their_limit(tmp_path: Path) -> None:
     [found] = findings(tmp_path, rows(), recipe="update: {max_grad_norm: 0.1}")
     assert "scaled down in 100" in found
