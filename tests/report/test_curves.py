@@ -37,6 +37,16 @@ def test_every_metric_of_a_run_is_drawn_or_said(finished: Path) -> None:
     json.dumps(built.data, allow_nan=False)
 
 
+def test_likeness_below_zero_is_within_its_chart(tmp_path: Path) -> None:
+    found = charts(run_of(tmp_path, [{"step": step, "groups/icc": -0.1 * step} for step in (1, 2)]))
+    assert found["Likeness within groups"].bounds == (None, None)
+
+
+def test_a_half_life_of_zero_is_explained(tmp_path: Path) -> None:
+    found = charts(run_of(tmp_path, [{"step": step, "history/half_life": 8.0 * (step > 1)} for step in (1, 2)]))
+    assert "at 0 it does not fade" in found["Half-life of the past"].how
+
+
 def test_every_chart_has_title_unit_and_reading(finished: Path) -> None:
     for group in all_groups(read_run(finished)):
         for chart in group.charts:

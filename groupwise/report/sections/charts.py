@@ -203,8 +203,9 @@ GROUPS = (
     Plot(
         "Likeness within groups",
         "intraclass correlation",
-        "Share of the prompts' differences that lies between groups. At 0 they group nothing that matters.",
+        "Share of the prompts' differences that lies between groups. At 0 or below they group nothing that matters.",
         {"groups/icc": "correlation"},
+        from_zero=False,
     ),
     Plot(
         "Borders moved",
@@ -216,7 +217,7 @@ GROUPS = (
     Plot(
         "Half-life of the past",
         "updates",
-        "After so many a past reward of a prompt counts half. Short: the policy changes fast.",
+        "After so many a past reward of a prompt counts half. Short: the policy changes fast; at 0 it does not fade.",
         {"history/half_life": "half-life"},
     ),
 )
