@@ -109,6 +109,37 @@ def test_a_loss_is_said_and_the_same_is_not(tmp_path: Path, errors: dict[str, fl
     assert said.startswith("The hierarchical baseline predicts")  # no row of groups names a level above the prompt
 
 
+KERNEL = "advantage: {kind: hierarchical, transfer: kernel}"
+
+
+def test_with_the_kernel_its_own_error_is_told_and_drawn(tmp_path: Path) -> None:
+    rows = updates(20, hierarchical=0.22, kernel=0.1)
+    del rows[0]["baseline/error/kernel"]  # not known before the evidence is ready
+    run = run_of(tmp_path, rows, recipe=KERNEL)
+    [said] = baselines.verdict(run)
+    assert said.replace("\u202f", " ").startswith(
+        "The hierarchical baseline with the kernel predicts rewards with an error 50.0 % below that of the plain"
+    )
+    chart = baselines.errors(run)
+    assert chart is not None
+    assert [(line.label, line.role) for line in chart.lines[:2]] == [
+        ("with the kernel", "main"),
+        ("hierarchical", "main"),
+    ]
+    never_on = run_of(tmp_path, updates(4, hierarchical=0.22, kernel=0.22), recipe=KERNEL)
+    chart = baselines.errors(never_on)
+    assert chart is not None and "with the kernel" not in [line.label for line in chart.lines]
+    assert baselines.verdict(never_on)[0].startswith("The hierarchical baseline predicts")
+
+
+def test_with_the_threshold_the_tree_only_would_predict(tmp_path: Path) -> None:
+    recipe = "advantage: {kind: hierarchical, transfer: threshold}\ngrouping: {kind: clusters, fallback: true}"
+    [said] = baselines.verdict(
+        run_with(tmp_path, updates(20, hierarchical=0.1), recipe, level="learned", reason="they beat random ones")
+    )
+    assert said.startswith("Grouping would predict rewards with an error")
+
+
 def test_what_may_be_chance_is_not_called_a_gain(tmp_path: Path) -> None:
     [said] = baselines.verdict(run_of(tmp_path, updates(5, hierarchical=0.1, prompt=0.1), recipe="{}"))
     assert "about the same (\u221250.0\u202f% in 4 updates, no more than chance) as" in said

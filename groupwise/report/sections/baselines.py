@@ -15,6 +15,7 @@ DECAY = 0.95  # of the running mean, at each update
 ENOUGH = 8  # updates before a difference is called more than noise ...
 CLEAR = 2.0  # ... which it then is beyond so many standard errors
 BASELINES: dict[str, tuple[str, Role]] = {
+    "kernel": ("with the kernel", "main"),  # where it is on it is what the advantages use
     "hierarchical": ("hierarchical", "main"),
     "flat": ("no groups", "second"),
     "prompt": ("prompt mean", "third"),
@@ -86,16 +87,23 @@ def verdict(run: Run) -> list[str]:
         return []
     if not scored(run).any():
         return ["It is too early to say which baseline predicts best."]
-    used = run.setting("advantage.kind") == "hierarchical"
+    used = run.setting("advantage.kind") == "hierarchical" and run.setting("advantage.transfer") != "threshold"
     subject = "Grouping" if len(run.tree.last.get("names", [])) > 1 else "The hierarchical baseline"
+    subject += " with the kernel" if _tree(run) == "kernel" else ""
     beside = [f"{gap} that of {who}" for name, who in RIVALS.items() if (gap := _gap(run, name))]
     said = f"{subject} {'predicts' if used else 'would predict'} rewards with an error {' and '.join(beside)}."
     return [*([said] if beside else []), *(_in_use(run) if used else [])]
 
 
+def _tree(run: Run) -> str:
+    """The error that speaks for the tree: the kernel's where that was ever on."""
+    kernel, plain = (run.column(f"baseline/error/{name}") for name in ("kernel", "hierarchical"))
+    return "kernel" if np.any(np.isfinite(kernel) & (kernel != plain)) else "hierarchical"
+
+
 def _gap(run: Run, rival: str) -> str | None:
-    """How far the tree's error lies from a rival's, in words; None where they are the same."""
-    tree, other = (run.column(f"baseline/error/{name}") for name in ("hierarchical", rival))
+    """How far the error of the tree, or of the kernel on it, lies from a rival's, in words; None: they are the same."""
+    tree, other = (run.column(f"baseline/error/{name}") for name in (_tree(run), rival))
     known = scored(run) & np.isfinite(tree - other)
     gaps, whole = (tree - other)[known], float(other[known].sum())
     if not gaps.any() or not whole:
