@@ -112,6 +112,8 @@ class Parts:
         self.evaluator = Evaluator(recipe, self.policy.tokenizer, self.judge, tasks, self.world, context)
         self.totals = Totals()
         self.before: dict[str, Any] | None = None  # the evaluation before the first update
+        self._saved: tuple[int, bool, bool] | None = None  # what the newest checkpoint knows; see `_knows`
+        self._delivered = False
 
     def stop(self) -> None:
         """End the training after this update, as if the recipe had asked for no more; a resumed run keeps to it."""
@@ -136,6 +138,7 @@ class Parts:
     def deliver(self) -> dict[str, Any] | None:
         """Save the model in the type that it was loaded from, and evaluate it as saved, rounding included."""
         folder, merge = self.run_dir / MODEL, self.recipe.lora.merge
+        self._delivered = True
         with writing(folder):
             self.policy = policy.deliver(self.policy, folder, merge=merge, write=self.world.is_first)
         self.world.wait()
@@ -152,7 +155,16 @@ class Parts:
         write_groups(self.run_dir / GROUPS, self.steps_done, groups, collected.kept, level, reason)
 
     def checkpoint(self) -> None:
-        """Save all that the run needs to go on from here; only between updates."""
+        """Save all that the run needs to go on from here; only between updates. What is saved already stays as it is.
+
+        So does what was saved before the model was delivered: by now its adapter is merged, its weights are rounded.
+        """
+        self.world.first(self._save)
+
+    def _save(self) -> None:
+        now = self._knows()
+        if self._saved == now or (self._delivered and self._saved and self._saved[0] == self.steps_done):
+            return
         state = {
             "learner": self.learner.state(),
             "collector": self.collector.state(),
@@ -162,8 +174,12 @@ class Parts:
             "stopped": self.stopped,
             "max_batch_tokens": getattr(self.engine, "max_batch_tokens", None),  # other batches round otherwise
         }
-        keep = self.recipe.checkpoint.keep
-        self.world.first(lambda: save_checkpoint(self.run_dir / CHECKPOINTS, self.steps_done, state, keep))
+        save_checkpoint(self.run_dir / CHECKPOINTS, self.steps_done, state, self.recipe.checkpoint.keep)
+        self._saved = now
+
+    def _knows(self) -> tuple[int, bool, bool]:
+        """What may change between two checkpoints."""
+        return self.steps_done, self.stopped, self.before is not None
 
     def restore(self) -> None:
         """Continue from the newest checkpoint, if there is one; whatever was recorded after it is forgotten."""
@@ -177,6 +193,7 @@ class Parts:
             self.before, self.stopped = state["before"], state["stopped"]
             if isinstance(self.engine, LocalEngine):
                 self.engine.max_batch_tokens = state["max_batch_tokens"]
+            self._saved = self._knows()
         self.world.first(self._forget)
 
     def _forget(self) -> None:

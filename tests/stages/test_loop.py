@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from groupwise.learner import policy
+from groupwise.run.checkpoint import save_checkpoint
 from groupwise.stages.grpo import Trainer
 from groupwise.types import Prompt, UserError
 
@@ -231,3 +232,33 @@ def test_delivering_rounds_what_is_measured_as_what_is_saved(tiny: Path, tmp_pat
     saved = policy.load_policy(str(tmp_path / "run" / "model"), torch.device("cpu")).model.state_dict()
     assert measured[0].keys() == saved.keys()
     assert all(torch.equal(measured[0][name], saved[name]) for name in saved)
+
+
+def test_the_delivered_model_never_takes_the_checkpoint_s_place(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its adapter is merged, its weights are rounded; and no update is saved twice."""
+    written: list[int] = []
+
+    def watched(folder: Path, step: int, *rest: Any) -> Path:
+        written.append(step)
+        return save_checkpoint(folder, step, *rest)
+
+    monkeypatch.setattr("groupwise.stages.parts.save_checkpoint", watched)
+    sections = {"steps": 2, "lora": {"rank": 2}, "eval": {"prompts": 2}, "checkpoint": {"every": 1}}
+    trainer = train_inside(tmp_path / "run", tiny, digits, **sections)
+    trainer.train()
+    trainer.train()
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "step-000002.pt", weights_only=True)
+    assert any("lora" in name for name in saved["learner"]["model"])
+    assert written == [0, 1, 2]
+
+
+def test_who_stops_after_the_checkpoint_has_stopped_for_good(tiny: Path, tmp_path: Path) -> None:
+    trainer = train_inside(tmp_path / "run", tiny, digits)
+    trainer.checkpoint()
+    trainer.stop()
+    trainer.checkpoint()
+    again = train_inside(tmp_path / "run", tiny, digits)
+    again.restore()
+    assert again.stopped
