@@ -69,10 +69,11 @@ class Evaluator:
             for start in range(0, len(self._prompts), size):
                 prompts = [p for p in self._prompts[start : start + size] for _ in range(samples)]
                 mine = self._world.share(list(enumerate(prompts, len(rollouts))))
-                completions = engine.generate([p for _, p in mine], [key for key, _ in mine], self._sampling)
-                part = [Rollout(prompt=p, completion=c) for (_, p), c in zip(mine, completions, strict=True)]
-                doing("score")
-                self._scorer.score(part)
+                with self._world.together():
+                    completions = engine.generate([p for _, p in mine], [key for key, _ in mine], self._sampling)
+                    part = [Rollout(prompt=p, completion=c) for (_, p), c in zip(mine, completions, strict=True)]
+                    doing("score")
+                    self._scorer.score(part)
                 rollouts += self._world.gather(part)
                 progress.show(len(rollouts), accuracy=_accuracy(rollouts))
         if rollouts and all(r.dropped for r in rollouts):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from groupwise.config import Recipe
@@ -118,14 +118,31 @@ class Trainer(Parts):
                 with update():
                     row = self.step()
                 progress.show(self.steps_done, **self._headline(row))
-                if self._evaluates():
-                    row |= held_out_metrics(self.evaluate("evaluate")) | self.comparison.diagnostics()
-                if writer:
-                    writer.write(self.steps_done, row)
+                with self._saved_if_it_fails():
+                    self._measure(row, writer)
+                    for callback in self.callbacks:
+                        callback(self, row)
                 if recipe.checkpoint.every and self.steps_done % recipe.checkpoint.every == 0:
                     self.checkpoint()
-                for callback in self.callbacks:
-                    callback(self, row)
+
+    @contextmanager
+    def _saved_if_it_fails(self) -> Iterator[None]:
+        """Inside is what follows an update: an error there, in any process, costs none of the updates made."""
+        try:
+            with self.world.together():
+                yield
+        except Exception:
+            self.checkpoint()
+            raise
+
+    def _measure(self, row: dict[str, float], writer: MetricsWriter | None) -> None:
+        """Add the evaluation to the row, where one is due, and write it; the row is written without one that fails."""
+        try:
+            if self._evaluates():
+                row |= held_out_metrics(self.evaluate("evaluate")) | self.comparison.diagnostics()
+        finally:
+            if writer:
+                writer.write(self.steps_done, row)
 
     def _evaluates(self) -> bool:
         """Every so many updates; not after the last one, which the evaluation of the saved model follows."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from run.threads import in_threads
 from tiny import tiny_model
+from transformers import AutoTokenizer
 
 from groupwise.config import Recipe, RewardConfig
-from groupwise.stages.evaluate import evaluate_command, judge_rewards
-from groupwise.types import UserError
+from groupwise.run.world import World
+from groupwise.stages.evaluate import Evaluator, evaluate_command, judge_rewards
+from groupwise.types import Completion, Prompt, UserError
 
 from .conftest import Write
+from .inside import Marker
 from .runs import Warm, recipe, rows, summary
+from .stage_rewards import digits
 
 NINES = [{"name": "nines", "function": "stages.stage_rewards:has_a_nine", "deadline": 60.0}]
 
@@ -73,6 +79,30 @@ def test_prompts_that_are_too_long_are_left_out_and_told(tmp_path: Path, caplog:
     result = evaluate_command([str(narrow)], made(narrow, rewards=NINES))
     assert result["prompts"] == 11
     assert "5 of 16 held-out prompts are longer than the 75 tokens" in caplog.text
+
+
+class Fails:
+    """An engine that has nothing to say in process 1."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def generate(self, prompts: Sequence[Prompt], *_: Any) -> list[Completion]:
+        if self._world.rank == 1:
+            raise ZeroDivisionError("no engine")
+        said = Completion(token_ids=(1,), logprobs=(0.0,), text="a", finish_reason="stop", policy_version=0)
+        return [said] * len(prompts)
+
+
+def test_what_fails_in_one_process_fails_in_all(tiny: Path) -> None:
+    def run(world: World) -> Any:
+        tokenizer = AutoTokenizer.from_pretrained(tiny)
+        evaluator = Evaluator(made(tiny), tokenizer, cast(Any, Marker(digits)), world=world)
+        return evaluator.run(cast(Any, Fails(world)), "evaluate")
+
+    other, own = in_threads(run)
+    assert isinstance(own, ZeroDivisionError)
+    assert str(other) == "process 1: ZeroDivisionError: no engine"
 
 
 def test_a_training_without_held_out_prompts(warm: Warm, write: Write, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from groupwise.learner import policy
 from groupwise.run.checkpoint import save_checkpoint
+from groupwise.run.metrics import read_metrics
 from groupwise.stages.grpo import Trainer
 from groupwise.types import Prompt, UserError
 
@@ -262,3 +263,30 @@ def test_who_stops_after_the_checkpoint_has_stopped_for_good(tiny: Path, tmp_pat
     again = train_inside(tmp_path / "run", tiny, digits)
     again.restore()
     assert again.stopped
+
+
+@pytest.mark.parametrize("failing", ["evaluation", "callback"])
+def test_an_error_after_an_update_costs_no_update(tiny: Path, tmp_path: Path, failing: str) -> None:
+    sections = {"steps": 4, "eval": {"prompts": 2, "every": 2}, "checkpoint": {"every": 0}}
+    trainer = train_inside(tmp_path / "run", tiny, digits, **sections)
+
+    def broken(rollouts: Any) -> None:
+        raise ConnectionError("no judge")
+
+    def update_3(trainer: Trainer, row: Any) -> None:
+        if failing == "callback" and trainer.steps_done == 3:
+            raise ConnectionError("no judge")
+        if failing == "evaluation" and trainer.steps_done == 1:
+            trainer.judge.score = broken  # type: ignore[method-assign]
+
+    trainer.callbacks.append(update_3)
+    with pytest.raises(ConnectionError, match="no judge"):
+        trainer.train()
+    done = 3 if failing == "callback" else 2
+    assert trainer.steps_done == done
+    written = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in written] == list(range(1, done + 1))
+    assert ("eval/pass@1" in written[1]) == (failing == "callback")
+    again = train_inside(tmp_path / "run", tiny, digits, **sections)
+    again.restore()
+    assert again.steps_done == done
