@@ -114,7 +114,7 @@ class Trainer(Parts):
                 if self.profile:
                     device = self.policy.model.device.type
                     stack.enter_context(Profile(self.run_dir / PROFILE, device, self.steps_done))
-            while self.steps_done < recipe.steps and not self.stopped and not self.world.any(interrupt.asked):
+            while not self._ends(interrupt):
                 with update():
                     row = self.step()
                 progress.show(self.steps_done, **self._headline(row))
@@ -124,6 +124,10 @@ class Trainer(Parts):
                         callback(self, row)
                 if recipe.checkpoint.every and self.steps_done % recipe.checkpoint.every == 0:
                     self.checkpoint()
+
+    def _ends(self, interrupt: Interrupt) -> bool:
+        self.stopped = self.world.any(self.stopped)  # it may have been stopped in one process only
+        return self.stopped or self.steps_done >= self.recipe.steps or self.world.any(interrupt.asked)
 
     @contextmanager
     def _saved_if_it_fails(self) -> Iterator[None]:

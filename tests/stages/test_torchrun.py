@@ -26,6 +26,25 @@ except (TypeError, UserError) as error:
     print(f"{type(error).__name__}: {error}", flush=True)
 """
 
+OF_ONE_MIND = """
+import sys
+from groupwise import Trainer, UserError
+
+def in_process_1(trainer, row):
+    if trainer.world.rank == 1 and trainer.steps_done == 1:
+        raise ValueError("no more")
+    if trainer.world.rank == 1 and trainer.steps_done == 3:
+        trainer.stop()
+
+trainer = Trainer(sys.argv[1], callbacks=[in_process_1])
+try:
+    trainer.train()
+except (ValueError, UserError) as error:
+    print(f"{type(error).__name__}: {error}", flush=True)
+trainer.train()
+print(f"process {trainer.world.rank} made {trainer.steps_done} updates", flush=True)
+"""
+
 
 def torchrun(folder: Path, processes: int, *argv: str) -> subprocess.CompletedProcess[str]:
     """What comes after `python` with these arguments, in several processes."""
@@ -89,3 +108,15 @@ def test_an_embedding_that_fails_in_one_process_ends_the_update_in_all(tmp_path:
     said = ran.stdout.splitlines()
     assert "TypeError: 'NoneType' object is not callable" in said, ran.stderr
     assert "UserError: process 1: TypeError: 'NoneType' object is not callable" in said, ran.stderr
+
+
+def test_a_callback_that_fails_or_stops_in_one_process_does_so_in_all(tmp_path: Path) -> None:
+    write_recipe(tmp_path / "r.yaml", tiny_model(tmp_path / "tiny"), eval={"prompts": 0}, checkpoint={"every": 0})
+    (tmp_path / "mind.py").write_text(OF_ONE_MIND)
+    ran = torchrun(tmp_path, 2, "mind.py", "r.yaml")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("ValueError: no more") == 2  # both may speak on one line
+    for said in ("UserError: process 1: ValueError", "process 0 made 3 updates", "process 1 made 3 updates"):
+        assert said in ran.stdout
+    saved = sorted(path.name for path in (tmp_path / "runs" / "r" / "checkpoints").iterdir())
+    assert saved == ["step-000001.pt", "step-000003.pt"]
