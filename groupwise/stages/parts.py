@@ -96,7 +96,8 @@ class Parts:
         )
         free = self.world.gather([_free_bytes(recipe)])[0]  # groups must be the same in every process
         self.comparison = Comparison(recipe, build_embeddings(recipe, self.policy.model), free)
-        context = policy.context_length(self.policy.model)
+        limits = [policy.context_length(self.policy.model), getattr(self.engine, "context", None)]
+        context = min((limit for limit in self.world.gather(limits) if limit is not None), default=None)
         mixture = Mixture(tasks, [t.weight for t in recipe.tasks], recipe.seed)
         self.collector = Collector(
             recipe.rollout,

@@ -17,6 +17,9 @@ from groupwise.rollout.vllm import process
 from groupwise.stages.engines import build_engine
 from groupwise.types import Engine, Sampling, UserError
 
+from .inside import train_inside
+from .stage_rewards import digits
+
 
 @pytest.fixture
 def policy(tiny: Path) -> Policy:
@@ -39,6 +42,14 @@ def test_a_server_that_runs(policy: Policy) -> None:
     engine.generate(some_prompts(1), [0, 1, 2], Sampling(max_tokens=4))
     assert model.tensors.keys() == dict(policy.model.named_parameters()).keys()
     assert model.asked[0]["end_token_ids"] == [1]
+
+
+def test_prompts_fit_into_the_context_of_both(tiny: Path, tmp_path: Path) -> None:
+    """A vLLM that has less room than the model could never complete a longer prompt, whoever resumes."""
+    rollout = {"engine": "vllm", "vllm": {"server": served(FakeModel(context=87))}}
+    trainer = train_inside(tmp_path / "run", tiny, digits, rollout=rollout)  # for 12 tokens
+    assert max(len(prompt.token_ids) for prompt in trainer.collector.draw(16)) <= 75
+    assert trainer.collector.skipped > 0
 
 
 def test_a_server_that_does_not(policy: Policy) -> None:
