@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -75,14 +77,22 @@ def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(safe) + "\n"
 
 
+def check_trackers(log: LogConfig) -> None:
+    """UserError where a package that the recipe logs to is not installed; nothing is imported, which takes long."""
+    for tracker in TRACKERS:
+        name = tracker.module
+        if tracker.wanted(log) and not getattr(find_spec(name), "origin", None):  # a folder ./wandb is no package
+            raise UserError(f"log.{name}: {name} is missing; pip install 'groupwise[{name}]'")
+
+
 class TensorBoard:
     """Event files in the run folder's `tensorboard/`."""
 
+    module = "tensorboard"
+
     def __init__(self, log: LogConfig, run: Path, last_step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError("log.tensorboard: tensorboard is missing; pip install 'groupwise[tensorboard]'") from None
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=last_step + 1)
 
     @staticmethod
@@ -100,27 +110,19 @@ class TensorBoard:
 class _Project:
     """Weights & Biases, and trackio, which speaks the same language."""
 
-    module: str
-    key: str
+    module: str  # the key in the recipe, too
     folder: str | None = None  # the argument that says where it keeps its files
 
     def __init__(self, log: LogConfig, run: Path, last_step: int) -> None:
-        from importlib import import_module
-
-        try:
-            library: Any = import_module(self.module)
-        except ImportError:
-            raise UserError(
-                f"log.{self.key}: {self.module} is missing; pip install 'groupwise[{self.module}]'"
-            ) from None
+        library: Any = import_module(self.module)
         self._run = library.init(
-            project=getattr(log, self.key), name=run.name, **({self.folder: str(run)} if self.folder else {})
+            project=getattr(log, self.module), name=run.name, **({self.folder: str(run)} if self.folder else {})
         )
         self._library = library
 
     @classmethod
     def wanted(cls, log: LogConfig) -> bool:
-        return getattr(log, cls.key) is not None
+        return getattr(log, cls.module) is not None
 
     def write(self, step: int, row: Mapping[str, float]) -> None:
         self._library.log(dict(row), step=step)
@@ -130,12 +132,12 @@ class _Project:
 
 
 class WeightsAndBiases(_Project):
-    module = key = "wandb"
+    module = "wandb"
     folder = "dir"
 
 
 class Trackio(_Project):
-    module = key = "trackio"
+    module = "trackio"
 
 
 TRACKERS: tuple[Any, ...] = (TensorBoard, WeightsAndBiases, Trackio)

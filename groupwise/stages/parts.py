@@ -20,6 +20,7 @@ from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
 from groupwise.run.disk import writing
 from groupwise.run.folder import CHECKPOINTS, GROUPS, MODEL, ROLLOUTS, hold
 from groupwise.run.groups import forget_groups, write_groups
+from groupwise.run.metrics import check_trackers
 from groupwise.run.rollouts import forget_after, write_rollouts
 from groupwise.run.world import join
 from groupwise.stages import given
@@ -66,6 +67,7 @@ class Parts:
             self.scorer.ready()  # a reward that cannot be loaded is told at once
 
     def _build(self, recipe: Recipe, data: Any, functions: Mapping[str, Callable[..., Any]], opened: list[Any]) -> None:
+        check_trackers(recipe.log)
         log = given.rewards_log(self.run_dir)
         tasks = given.tasks_of(recipe, data)  # what is wrong with the data is told before a model is loaded
         self.scorer = Scorer(recipe.tasks, recipe.rewards, functions=functions, log=log)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from groupwise.config import LogConfig
-from groupwise.run.metrics import MetricsWriter, read_metrics
+from groupwise.run.metrics import MetricsWriter, check_trackers, read_metrics
 from groupwise.types import UserError
 
 QUIET = LogConfig()
@@ -127,10 +127,19 @@ def test_tensorboard_shows_each_update_once_after_a_resume(tmp_path: Path) -> No
     assert [(event.step, event.value) for event in shown] == [(1, 1.0), (2, 1.0), (3, 0.5), (4, 0.5)]
 
 
-@pytest.mark.parametrize("tracker", ["wandb", "trackio"])
+@pytest.mark.parametrize("tracker", ["wandb", "trackio", "tensorboard"])
 def test_a_tracker_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
 ) -> None:
+    log = LogConfig.model_validate({tracker: True if tracker == "tensorboard" else "p"})
     monkeypatch.setitem(sys.modules, tracker, None)
     with pytest.raises(UserError, match=rf"log.{tracker}: {tracker} is missing; pip install 'groupwise\[{tracker}\]'"):
-        MetricsWriter(tmp_path / "metrics.jsonl", LogConfig(**{tracker: "p"}))
+        check_trackers(log)
+    monkeypatch.delitem(sys.modules, tracker)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / tracker).mkdir()  # what an earlier run left in the working directory
+    with pytest.raises(UserError, match="is missing"):
+        check_trackers(log)
+    (tmp_path / tracker / "__init__.py").touch()
+    check_trackers(log)
+    assert tracker not in sys.modules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,16 @@ def test_data_without_answers_are_told_before_a_model_is_loaded(tmp_path: Path) 
     recipe = {**SMALL, "model": "nowhere/at-all", "run": {"dir": str(tmp_path / "run")}}
     with pytest.raises(UserError, match="compares with answers, but the data have no column 'answer'"):
         Trainer(recipe, data=[{"prompt": "hello"}])
+
+
+def test_a_tracker_that_is_missing_is_told_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    recipe = {**SMALL, "model": "nowhere/at-all", "run": {"dir": str(tmp_path / "run")}, "log": {"wandb": "mine"}}
+    with pytest.raises(UserError, match="wandb is missing"):
+        Trainer(recipe, QUESTIONS, letters)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_resumed_run_generates_as_many_at_once_however_much_memory_is_free(
