@@ -61,7 +61,7 @@ def new_run(path: Path, recipe_yaml: str) -> Iterator[Path]:
     Where a mistake of the user's ends the body before anything but empty files was written there, nothing has happened:
     the fresh folder is gone, and the older run is back in its place. Inside, no other process may use the folder.
     """
-    aside, there = None, path.is_dir()
+    aside, there, held = None, path.is_dir(), False
     if path.exists() and not path.is_dir():
         raise UserError(f"run.dir: {path} is a file, not a folder")
     if path.is_dir() and any(path.iterdir()):
@@ -74,11 +74,14 @@ def new_run(path: Path, recipe_yaml: str) -> Iterator[Path]:
     try:
         with writing(f"run.dir: {path}"):
             path.mkdir(parents=True, exist_ok=True)
-            (path / RECIPE).write_text(recipe_yaml)
         with hold(path):
+            held = True
+            with writing(f"run.dir: {path}"):
+                (path / RECIPE).write_text(recipe_yaml)
             yield path
     except UserError:
-        if not any(file.name != RECIPE and (file.is_dir() or file.stat().st_size) for file in path.glob("*")):
+        ours = held or not (path / RECIPE).exists()  # another process may have begun a run here at the same time
+        if ours and not any(file.name != RECIPE and (file.is_dir() or file.stat().st_size) for file in path.glob("*")):
             shutil.rmtree(path, ignore_errors=True)
             if aside:
                 aside.rename(path)

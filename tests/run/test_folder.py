@@ -143,3 +143,18 @@ def test_the_run_of_another_process_is_not_moved_aside(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     assert (run / "recipe.yaml").read_text() == "steps: 1\n"
     create_run(run, "steps: 2\n")
+
+
+def test_who_comes_second_to_a_new_folder_leaves_the_first_one_s_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process begins its run there after we have looked."""
+
+    def late(run: Path) -> None:
+        (run / "recipe.yaml").write_text("steps: 1\n")
+        raise UserError(f"run.dir: {HELD_ELSEWHERE} {run}")
+
+    monkeypatch.setattr("groupwise.run.folder.hold", late)
+    with pytest.raises(UserError, match=HELD_ELSEWHERE):
+        create_run(tmp_path / "run", "steps: 2\n")
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == "steps: 1\n"
