@@ -27,6 +27,11 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def size() -> int:
+    """How many processes the run has; known before they have met."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class World:
     """`size` processes, of which this is number `rank`."""
 
@@ -96,8 +101,7 @@ class World:
 
 def join() -> World:
     """Meet the other processes of the run, if torchrun started several; each takes the GPU of its local rank."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    if size() == 1:
         return World()
     import torch
     import torch.distributed as dist
@@ -107,4 +111,4 @@ def join() -> World:
     if not dist.is_initialized():
         # objects travel by gloo, gradients by whichever backend fits their device
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    return World(dist.get_rank(), size)
+    return World(dist.get_rank(), size())

@@ -18,6 +18,7 @@ from groupwise.rollout.encode import encode, end_token_ids
 from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
 from groupwise.run.folder import CHECKPOINTS, METRICS, MODEL
 from groupwise.run.metrics import MetricsWriter, check_trackers
+from groupwise.run.world import size
 from groupwise.stages.interrupt import Interrupt
 from groupwise.stages.progress import Progress
 from groupwise.tasks.demonstrations import WORKED, demonstrate
@@ -31,6 +32,8 @@ PATIENCE = 1000  # demonstrations after which, if none fitted into a row, none i
 
 def train_sft(recipe: SftRecipe, run_dir: Path, resume: bool = False) -> None:
     """Run the recipe in `run_dir`; leaves `model/`, `metrics.jsonl` and checkpoints there."""
+    if size() > 1:
+        raise UserError("groupwise sft runs in one process, on one device; start it without torchrun")
     check_trackers(recipe.log)
     policy.set_threads(recipe.threads)
     device = policy.pick_device(recipe.device)

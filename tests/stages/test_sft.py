@@ -280,3 +280,10 @@ def test_micro_rows_is_no_part_of_what_is_learned(folder: Path, tmp_path: Path) 
 def test_the_default_recipe_keeps_the_memory_of_a_step_low() -> None:
     defaults = SftRecipe(data=[SftDataConfig(name="gcd")])
     assert defaults.micro_rows * defaults.length <= 4096
+
+
+def test_several_processes_are_refused(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="groupwise sft runs in one process, on one device; start it without torchrun"):
+        train_sft(recipe(folder), tmp_path)
+    assert list(tmp_path.iterdir()) == []
