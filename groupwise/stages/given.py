@@ -18,6 +18,7 @@ from groupwise.types import Task, UserError
 
 WANT_ANSWERS = ("task", "math", "exact")  # functions of rewards that compare with Prompt.answer
 IN_MEMORY = "(in memory)"  # the path, in recipe.yaml, of data that were given from Python
+PYTHON = "python:"  # and before the name of a reward, as its function
 
 Rewards = Callable[..., Any] | Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]]
 
@@ -55,8 +56,23 @@ def with_rewards(recipe: Recipe, rewards: Rewards | None) -> tuple[Recipe, dict[
         return recipe, {}
     named = recipe.rewards if "rewards" in recipe.model_fields_set else []
     known = {reward.name for reward in named}
-    new = [RewardConfig(name=name, function=f"python:{name}") for name in functions if name not in known]
-    return recipe.model_copy(update={"rewards": [*named, *new]}), functions
+    every = [*named, *(RewardConfig(name=name) for name in functions if name not in known)]
+    all_rewards = [
+        reward.model_copy(update={"function": PYTHON + reward.name}) if reward.name in functions else reward
+        for reward in every
+    ]
+    return recipe.model_copy(update={"rewards": all_rewards}), functions
+
+
+def is_from_python(recipe: Recipe) -> bool:
+    """Whether data or rewards of the run were given from Python: the command line cannot give them again."""
+    paths = [task.data.path for task in recipe.tasks if task.data]
+    return IN_MEMORY in paths or any(reward.function.startswith(PYTHON) for reward in recipe.rewards)
+
+
+def what_continues(recipe: Recipe, run_dir: Path) -> str:
+    """The call or the command that resumes the run."""
+    return "Trainer(..., resume=True)" if is_from_python(recipe) else f"groupwise train --resume {run_dir}"
 
 
 def tasks_of(recipe: Recipe, data: Any) -> list[Task]:

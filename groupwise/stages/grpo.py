@@ -15,12 +15,13 @@ from groupwise.run.profile import Profile, span, update
 from groupwise.stages.clock import Clock
 from groupwise.stages.collect import Collected, add_reward
 from groupwise.stages.finish import finish, show_profile
+from groupwise.stages.given import is_from_python, what_continues
 from groupwise.stages.interrupt import Interrupt
 from groupwise.stages.parts import Parts
 from groupwise.stages.progress import Progress
 from groupwise.stages.record import metrics_row
 from groupwise.stages.summarise import compare, held_out_metrics
-from groupwise.types import Rollout
+from groupwise.types import Rollout, UserError
 
 # Called after each update with the trainer and the update's metrics.
 Callback = Callable[["Trainer", dict[str, float]], object]
@@ -93,7 +94,7 @@ class Trainer(Parts):
             self._loop(interrupt)
             self.checkpoint()
         if self.world.any(interrupt.asked):  # after the last update too: who asked does not wait for an evaluation
-            print(f"Saved after update {self.steps_done}; groupwise train --resume {self.run_dir} continues.")
+            print(f"Saved after update {self.steps_done}; {what_continues(self.recipe, self.run_dir)} continues.")
             raise KeyboardInterrupt
         after = self.deliver()
         if self.world.is_first:
@@ -166,6 +167,9 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, profile: bool = F
         if recipe.run.report and not (run_dir / REPORT).exists():  # it was killed just before this
             write_report(run_dir)
         return
+    if resume and is_from_python(recipe):
+        how = what_continues(recipe, run_dir)
+        raise UserError(f"{run_dir}: its data or rewards were given from Python; {how} goes on with it")
     with Trainer(recipe, run_dir=run_dir, resume=resume, profile=profile) as trainer:
         try:
             trainer.train()

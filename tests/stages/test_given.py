@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from tiny import tiny_model
 
 from groupwise import Recipe, Run, Trainer
+from groupwise.cli import main
 from groupwise.rollout.local import LocalEngine
 from groupwise.run.folder import RECIPE
 from groupwise.stages.given import as_recipe, with_data, with_rewards
@@ -47,6 +50,7 @@ def test_functions_replace_the_default_reward_and_stand_beside_named_ones() -> N
     named = Recipe.model_validate({"rewards": [{"name": "accuracy"}, {"name": "letters", "weight": 0.5}]})
     beside, _ = with_rewards(named, [letters])
     assert [(reward.name, reward.weight) for reward in beside.rewards] == [("accuracy", 1.0), ("letters", 0.5)]
+    assert [reward.function for reward in beside.rewards] == ["task", "python:letters"]  # in recipe.yaml, too
     renamed, _ = with_rewards(Recipe(), {"a": letters, "b": letters})
     assert [reward.name for reward in renamed.rewards] == ["a", "b"]
     assert with_rewards(Recipe(), None) == (Recipe(), {})
@@ -121,6 +125,30 @@ def test_a_run_of_the_library(tmp_path: Path) -> None:
         row = trainer.step()
     assert {"loss", "groups/count", "groups/size_mean"} <= set(row)
     assert row["reward/mean"] == 0.5
+
+
+@pytest.mark.parametrize("given", ["data", "rewards", "nothing"])
+def test_what_goes_on_with_an_interrupted_run_depends_on_what_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    run = tmp_path / "run"
+    recipe = {**SMALL, "model": str(tiny_model(tmp_path / "tiny")), "run": {"dir": str(run)}, "eval": {"prompts": 0}}
+    recipe |= {} if given == "data" else {"tasks": [{"name": "chain_sum"}]}
+    data, rewards = QUESTIONS if given == "data" else None, letters if given == "rewards" else None
+    with Trainer(recipe, data, rewards, [lambda *_: os.kill(os.getpid(), signal.SIGINT)]) as trainer:
+        row = dict.fromkeys(("reward/mean", "accuracy", "tokens/per_second"), 0.0)
+        monkeypatch.setattr(trainer, "step", lambda: row)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+    said = capsys.readouterr()
+    command = f"groupwise train --resume {run}"
+    assert (command in said.out) == (given == "nothing")
+    assert ("Trainer(..., resume=True) continues" in said.out) == (given != "nothing")
+    if given != "nothing":
+        assert main(command.split()[1:]) == 2
+        assert capsys.readouterr().err == (
+            f"groupwise: {run}: its data or rewards were given from Python; Trainer(..., resume=True) goes on with it\n"
+        )
 
 
 def test_own_steps_and_then_the_rest(tmp_path: Path) -> None:
