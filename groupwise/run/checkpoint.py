@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from groupwise.run.disk import writing
+from groupwise.run.disk import sync, writing
 from groupwise.types import UserError
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], keep: int
             beside.unlink(missing_ok=True)
             raise
         beside.replace(path)
-        _sync_folder(folder)
+        sync(folder)
         newest_first = [found for found in reversed(checkpoints(folder)) if _step(found) <= step]
         for useless in {*checkpoints(folder), *folder.glob(".step-*.tmp")} - {*newest_first[:keep]}:
             useless.unlink()
@@ -108,11 +108,3 @@ def _mapped(change: Callable[[Any], Any], state: Any) -> Any:
 
 def _step(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What the disk refuses, said in one line."""
+"""What the disk refuses, said in one line, and what is on it for good."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from groupwise.types import UserError
 
@@ -20,6 +21,18 @@ def writing(what: object) -> Iterator[None]:
         if number is None:
             raise
         raise UserError(f"{what} cannot be written: {os.strerror(number)}") from error
+
+
+def sync(*paths: Path) -> None:
+    """Wait until these files, and the names in these folders, would outlive a power cut; some may not be there."""
+    for path in paths:
+        if path.exists():
+            with writing(path):
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
 
 def _errno(error: Exception) -> int | None:

@@ -14,6 +14,11 @@ from groupwise.run.disk import writing
 from groupwise.types import Rollout
 
 
+def rollouts_path(folder: Path, step: int) -> Path:
+    """Where the rollouts of update `step` are."""
+    return folder / f"step-{step:06d}.parquet"
+
+
 def write_rollouts(folder: Path, step: int, rollouts: Sequence[Rollout]) -> Path:
     """Every rollout of update `step`, the dropped ones too, as `step-000001.parquet`."""
     import pyarrow as pa
@@ -51,7 +56,7 @@ def write_rollouts(folder: Path, step: int, rollouts: Sequence[Rollout]) -> Path
         "dropped": pa.string(),
     }
     table = pa.table({name: pa.array(values, type=types.get(name)) for name, values in columns.items()})
-    path = folder / f"step-{step:06d}.parquet"
+    path = rollouts_path(folder, step)
     beside = folder / f".{path.name}.tmp"
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,11 +17,11 @@ from groupwise.learner.memory import available, with_micro_tokens
 from groupwise.learner.update import Learner
 from groupwise.rollout.local import LocalEngine
 from groupwise.run.checkpoint import load_checkpoint, save_checkpoint
-from groupwise.run.disk import writing
-from groupwise.run.folder import CHECKPOINTS, GROUPS, MODEL, ROLLOUTS, hold
+from groupwise.run.disk import sync, writing
+from groupwise.run.folder import CHECKPOINTS, GROUPS, METRICS, MODEL, ROLLOUTS, hold
 from groupwise.run.groups import forget_groups, write_groups
 from groupwise.run.metrics import check_trackers
-from groupwise.run.rollouts import forget_after, write_rollouts
+from groupwise.run.rollouts import forget_after, rollouts_path, write_rollouts
 from groupwise.run.world import join
 from groupwise.stages import given
 from groupwise.stages.collect import Collected, Collector
@@ -177,8 +177,15 @@ class Parts:
             "stopped": self.stopped,
             "max_batch_tokens": getattr(self.engine, "max_batch_tokens", None),  # other batches round otherwise
         }
+        self._sync()
         save_checkpoint(self.run_dir / CHECKPOINTS, self.steps_done, state, self.recipe.checkpoint.keep)
         self._saved = now
+
+    def _sync(self) -> None:
+        """Records first: a run that is resumed after a power cut does not make again what is in its checkpoint."""
+        new = range(self._saved[0] + 1 if self._saved else 1, self.steps_done + 1)
+        files = [rollouts_path(self.run_dir / ROLLOUTS, step) for step in new]
+        sync(*files, *(self.run_dir / name for name in (ROLLOUTS, GROUPS, METRICS, "")))
 
     def _knows(self) -> tuple[int, bool, bool]:
         """What may change between two checkpoints."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from groupwise.run.disk import writing
+from groupwise.run.disk import sync, writing
 from groupwise.types import UserError
 
 needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
@@ -47,3 +47,8 @@ def test_other_errors_pass() -> None:
         raise UserError("mine")
     with pytest.raises(KeyboardInterrupt), writing("x"):
         raise KeyboardInterrupt
+
+
+def test_what_is_not_there_need_not_be_on_disk(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here")
+    sync(tmp_path, tmp_path / "file", tmp_path / "nowhere")

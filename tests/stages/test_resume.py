@@ -22,10 +22,14 @@ PLACES = {
     "in the second epoch of update 1": ("torch.optim:AdamW.step", 3, "after"),
     "rollouts on disk, row not": ("groupwise.stages.parts:write_rollouts", 2, "after"),
     "row on disk, checkpoint not": ("groupwise.run.metrics:MetricsWriter.write", 2, "after"),
-    "checkpoint 2 in its place, older ones not removed": ("groupwise.run.checkpoint:_sync_folder", 1, "before"),
+    "checkpoint 2 in its place, older ones not removed": ("groupwise.run.checkpoint:sync", 1, "before"),
     "evaluating after update 3": ("groupwise.stages.evaluate:Evaluator.run", 1, "after"),
     "scoring update 4": ("groupwise.stages.collect:Collector.score", 2, "before"),
-    "checkpoint 4 written but not renamed": ("os:fsync", 1, "before"),
+    "checkpoint 4 written but not renamed": (
+        "os:fsync",
+        7,
+        "before",
+    ),  # two updates' rollouts, two folders, groups and metrics come first
     "restoring": ("groupwise.learner.update:Learner.load_state", 1, "after"),
     "all updates done": ("groupwise.stages.grpo:Trainer.deliver", 1, "before"),
     "model saved": ("groupwise.learner.policy:save_policy", 1, "after"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,26 @@ def test_a_restored_trainer_goes_on_as_the_first_one(tiny: Path, tmp_path: Path,
     written = [{name: t.to_pydict() for name, t in rollouts(tmp_path / run).items()} for run in ("first", "second")]
     assert len(written[0]) == 4
     assert differences(*written) == []
+
+
+def test_records_are_on_disk_before_the_checkpoint_that_follows_them(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut nobody would make them again."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    train_inside(tmp_path / "run", tiny, digits, steps=3, eval={"prompts": 0}).train()
+    saved = [synced.index(f".step-{step:06d}.pt.tmp") for step in (0, 2, 3)]
+    records = {"step-000001.parquet", "step-000002.parquet", "rollouts", "groups.jsonl", "metrics.jsonl", "run"}
+    assert records <= set(synced[saved[0] : saved[1]])
+    assert {"step-000003.parquet", "groups.jsonl", "metrics.jsonl"} <= set(synced[saved[1] : saved[2]])
+    assert synced.count("step-000001.parquet") == 1
 
 
 def test_dropout_is_off(tmp_path: Path) -> None:
