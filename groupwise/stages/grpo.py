@@ -94,7 +94,8 @@ class Trainer(Parts):
             self._loop(interrupt)
             self.checkpoint()
         if self.world.any(interrupt.asked):  # after the last update too: who asked does not wait for an evaluation
-            print(f"Saved after update {self.steps_done}; {what_continues(self.recipe, self.run_dir)} continues.")
+            if self.world.is_first:
+                print(f"Saved after update {self.steps_done}; {what_continues(self.recipe, self.run_dir)} continues.")
             raise KeyboardInterrupt
         after = self.deliver()
         if self.world.is_first:

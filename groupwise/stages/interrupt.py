@@ -8,6 +8,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from groupwise.run.world import rank
 from groupwise.stages.screen import hush
 
 
@@ -29,7 +30,8 @@ class Interrupt:
                 return
             raise KeyboardInterrupt
         self.asked = True
-        print("\nFinishing this update, then saving; press Ctrl-C again to stop at once.", file=sys.stderr)
+        if rank() == 0:
+            print("\nFinishing this update, then saving; press Ctrl-C again to stop at once.", file=sys.stderr)
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers

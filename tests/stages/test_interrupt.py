@@ -170,6 +170,17 @@ def test_under_nohup_a_lost_terminal_is_nothing() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_of_several_processes_the_first_speaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, lines: int
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+    assert capsys.readouterr().err.count("Finishing this update") == lines
+
+
 def test_in_another_thread_it_does_no_harm() -> None:
     from threading import Thread
 
