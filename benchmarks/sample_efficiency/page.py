@@ -149,7 +149,7 @@ def draw_learning(arms: Mapping[str, Any], path: Path) -> None:
         side.plot([], [], color="#cccccc", linewidth=1, label="the others")
     side.set(xlabel="rollouts", ylabel="held-out pass@1")
     side.grid(alpha=0.3)
-    side.legend(fontsize="small", loc="lower right")
+    side.legend(fontsize="small", loc="best")
     save(figure, path)
 
 
