@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +108,6 @@ class Sampling:
     seed: int = 0  # with the row's own key it fixes every draw, whatever else is in the batch
 
 
-@runtime_checkable
 class Stateful(Protocol):
     """A part whose state belongs in the checkpoint. States are trees of plain values, arrays and tensors."""
 

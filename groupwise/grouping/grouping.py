@@ -15,7 +15,7 @@ from groupwise.grouping.hierarchy import Hierarchy
 from groupwise.grouping.limits import most_clusters, most_prompts
 from groupwise.grouping.quality import icc1, silhouette, stability
 from groupwise.grouping.running import RunningMean
-from groupwise.types import Floats, Groups, Ints
+from groupwise.types import Floats, Groups, Ints, Stateful
 
 # A baseline that is told the tree: rewards [N], levels [N, L], variances [L + 1] -> advantages [N].
 Baseline = Callable[[Floats, Ints, Floats], Floats]
@@ -231,23 +231,21 @@ class Grouping:
         return squares, sizes[prompt] > 1
 
     def state(self) -> dict[str, Any]:
-        return {
+        return {name: part.state() for name, part in self._parts().items()} | {
             "memory": self._memory,
-            "tree": self._tree.state(),
-            "boundaries": self._boundaries.state(),
-            "fallback": self._fallback.state(),
-            "reward": self._reward.state(),
-            "complexity": self._complexity.state(),
             "numbers": dict(self._numbers),
             "prompts": dict(self._prompts),
             "counts": (self._made, self._updates, self._rollouts, self._width),
-            "icc": self._icc.state(),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self._memory = state["memory"]
-        for part in ("tree", "boundaries", "fallback", "reward", "complexity", "icc"):
-            vars(self)[f"_{part}"].load_state(state[part])
+        for name, part in self._parts().items():
+            part.load_state(state[name])
         self._numbers, self._prompts = dict(state["numbers"]), dict(state["prompts"])
         self._made, self._updates, self._rollouts, self._width = state["counts"]
         self._bound()
+
+    def _parts(self) -> dict[str, Stateful]:
+        parts: dict[str, Stateful] = {"tree": self._tree, "boundaries": self._boundaries, "fallback": self._fallback}
+        return parts | {"reward": self._reward, "complexity": self._complexity, "icc": self._icc}

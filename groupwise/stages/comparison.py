@@ -22,7 +22,7 @@ from groupwise.grouping.prior import RunningPrior
 from groupwise.grouping.tracker import Tracker
 from groupwise.grouping.transfer_fit import TransferFit
 from groupwise.rollout.embedding import PromptEmbeddings
-from groupwise.types import Evidence, Floats, Groups, Ints, Prompt, Rollout
+from groupwise.types import Evidence, Floats, Groups, Ints, Prompt, Rollout, Stateful
 
 MANY = 2**14 + 1  # known prompts; with n times as many, other groups' baselines are tried on every (n + 1)-th update
 TRANSFER = {"none": "hierarchical", "kernel": "kernel", "threshold": "threshold"}  # the estimator of each kind
@@ -205,8 +205,8 @@ class Comparison:
         for name, part in self._parts().items():
             part.load_state(state[name])
 
-    def _parts(self) -> dict[str, Any]:
-        parts: dict[str, Any] = {"grouping": self._grouping, "memory": self._memory, "lengths": self._lengths}
+    def _parts(self) -> dict[str, Stateful]:
+        parts: dict[str, Stateful] = {"grouping": self._grouping, "memory": self._memory, "lengths": self._lengths}
         parts |= {"tracker": self._tracker, "prior": self._prior, "transfer": self._transfer}
         return parts | ({"embeddings": self._embeddings} if self._embeddings else {})
 

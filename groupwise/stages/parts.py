@@ -32,7 +32,7 @@ from groupwise.stages.evaluate import Evaluator, judge_rewards
 from groupwise.stages.record import Totals
 from groupwise.tasks.mixture import Mixture
 from groupwise.tasks.scoring import Scorer
-from groupwise.types import Groups
+from groupwise.types import Groups, Stateful
 
 UNKNOWN_MEMORY = 2**32  # free bytes to go by where the system does not tell
 
@@ -168,11 +168,7 @@ class Parts:
         now = self._knows()
         if self._saved == now or (self._delivered and self._saved and self._saved[0] == self.steps_done):
             return
-        state = {
-            "learner": self.learner.state(),
-            "collector": self.collector.state(),
-            "comparison": self.comparison.state(),
-            "totals": self.totals.state(),
+        state = {name: part.state() for name, part in self._stateful().items()} | {
             "before": self.before,
             "stopped": self.stopped,
             "max_batch_tokens": getattr(self.engine, "max_batch_tokens", None),  # other batches round otherwise
@@ -180,6 +176,10 @@ class Parts:
         self._sync()
         save_checkpoint(self.run_dir / CHECKPOINTS, self.steps_done, state, self.recipe.checkpoint.keep)
         self._saved = now
+
+    def _stateful(self) -> dict[str, Stateful]:
+        parts: dict[str, Stateful] = {"learner": self.learner, "collector": self.collector}
+        return parts | {"comparison": self.comparison, "totals": self.totals}
 
     def _sync(self) -> None:
         """Records first: a run that is resumed after a power cut does not make again what is in its checkpoint."""
@@ -195,11 +195,9 @@ class Parts:
         """Continue from the newest checkpoint, if there is one; whatever was recorded after it is forgotten."""
         if found := load_checkpoint(self.run_dir / CHECKPOINTS):
             self.steps_done, state = found
-            self.learner.load_state(state["learner"])
+            for name, part in self._stateful().items():
+                part.load_state(state[name])
             self.engine.take_weights(self.learner.weights(), self.learner.version)
-            self.collector.load_state(state["collector"])
-            self.comparison.load_state(state["comparison"])
-            self.totals.load_state(state["totals"])
             self.before, self.stopped = state["before"], state["stopped"]
             if isinstance(self.engine, LocalEngine):
                 self.engine.max_batch_tokens = state["max_batch_tokens"]

@@ -95,7 +95,7 @@ def has_passed(run: Path, step: int) -> bool:
 @pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment(warm: Warm, write: Write, tmp_path: Path, kills: int) -> None:
     """Every update is saved, so that the run comes forward however often it is killed."""
-    sections: dict[str, Any] = {"steps": 6 * kills, "checkpoint": {"every": 1}, "eval": {"every": 4}}
+    sections: dict[str, Any] = {"steps": 10 * kills, "checkpoint": {"every": 1}, "eval": {"every": 4}}
     for name in ("whole", "killed"):
         write(tmp_path / name, **sections)
     began = time.monotonic()
