@@ -235,8 +235,9 @@ def test_the_table_has_every_result_in_the_order_of_the_works() -> None:
 
 
 def test_the_table_says_what_is_weak_and_what_was_tried() -> None:
-    text = as_text([result(quiet=2, trl_tried=[{"micro_batch": 16, "seconds": 2.0}])])
-    assert "2 of 3: too few" in text and "size1 32" in text
+    tried = [{"micro_batch": size, "seconds": seconds, "continuous": False} for size, seconds in ((16, 2.0), (32, 1.5))]
+    text = as_text([result(quiet=2, trl_tried=tried)])
+    assert "2 of 3: too few" in text and "size1 micro-batches of 32, 1.5 s" in text
 
 
 # --- processes
