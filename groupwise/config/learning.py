@@ -95,7 +95,8 @@ class UpdateConfig(OptimizerConfig):
     minibatches: Positive = 1
     """Optimizer steps a pass; batch_size must be a multiple."""
     micro_tokens: Positive | None = None
-    """Tokens of one forward and backward pass; does not change the gradient. Default: by device and free memory."""
+    """Tokens of one forward and backward pass, of which a prompt that siblings share counts for half at most; does not
+    change the gradient. Default: by device and free memory."""
     gradient_checkpointing: bool = False
     """Keep few activations and compute them again in the backward pass: less memory, about a third more time."""
 

@@ -32,10 +32,11 @@ def told(what: str, advice: Sequence[str]) -> Iterator[None]:
         raise UserError(f"memory: {what} does not fit; {', or '.join(advice)}") from error
 
 
-def within_memory(work: Callable[[int], T], tokens: int, longest: int, advice: Sequence[str]) -> tuple[T, int]:
+def within_memory(work: Callable[[int], T], tokens: int, least: int, row: int, advice: Sequence[str]) -> tuple[T, int]:
     """`work(tokens)`, from its beginning with half as many while memory runs out; and the number that was enough.
 
-    Raises UserError, with `advice`, when the `longest` row alone, in tokens, does not fit.
+    With the `least` every row stands alone. Raises UserError, with `advice`, when the longest, of `row` tokens, does
+    not fit.
     """
     while True:
         try:
@@ -47,6 +48,6 @@ def within_memory(work: Callable[[int], T], tokens: int, longest: int, advice: S
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        if tokens <= longest:
-            raise UserError(f"memory: one row of {longest} tokens does not fit; {', or '.join(advice)}")
-        tokens = max(longest, tokens // 2)
+        if tokens <= least:
+            raise UserError(f"memory: one row of {row} tokens does not fit; {', or '.join(advice)}")
+        tokens = max(least, tokens // 2)

@@ -93,7 +93,9 @@ def micro_batches(
     Each is made when it is asked for, so that only one holds the masks of its attention at a time.
 
     `shared`: siblings share their prompt, which counts once a micro-batch, and nothing is padded; otherwise each row
-    holds its own, and counts with its padding. A row that is longer than allowed is a micro-batch of its own.
+    holds its own, and counts with its padding. A row that is longer than allowed is a micro-batch of its own. A prompt
+    that is shared counts for half of `max_tokens` at most: siblings that do not fit beside a long one would pass one by
+    one, each with the prompt once more.
     Prompts, by their longest row, and the rows of each are sorted by length, longest first, so that little is padding
     and the first pass needs the most memory.
     `mask_cut` takes completions that were cut at the length limit out of the loss (DAPO's overlong filtering).
@@ -125,21 +127,46 @@ def _cut_shared(
 ) -> Iterator[list[int]]:
     index: list[int] = []
     prompts: set[tuple[int, ...]] = set()
-    used = given = own = 0  # tokens; of them in the longest prompt and in the longest completion
+    filled = _Filled(max_tokens)
     for i in order:
         prompt = rollouts[i].prompt.token_ids
-        size = lengths[i] - (len(prompt) if prompt in prompts else 0)
-        widths = max(given, len(prompt)), max(own, lengths[i] - len(prompt))
-        if index and (used + size > max_tokens or (len(index) + 1) * sum(widths) > COPIES * max_tokens):
+        completion = lengths[i] - len(prompt)
+        more = filled.with_row(len(prompt), completion, prompt not in prompts)
+        if index and more.too_much:
             yield index
-            index, prompts, used, size = [], set(), 0, lengths[i]
-            widths = len(prompt), lengths[i] - len(prompt)
-        given, own = widths
+            index, prompts = [], set()
+            more = _Filled(max_tokens).with_row(len(prompt), completion, True)
         index.append(i)
         prompts.add(prompt)
-        used += size
+        filled = more
     if index:
         yield index
+
+
+class _Filled(NamedTuple):
+    """How full a micro-batch of siblings is."""
+
+    max_tokens: int
+    rows: int = 0
+    counted: int = 0  # tokens; a prompt counts for half of `max_tokens` at most
+    tokens: int = 0
+    prompt: int = 0  # tokens of the longest
+    completion: int = 0
+
+    def with_row(self, prompt: int, completion: int, new_prompt: bool) -> _Filled:
+        new = prompt if new_prompt else 0
+        return self._replace(
+            rows=self.rows + 1,
+            counted=self.counted + completion + min(new, self.max_tokens // 2),
+            tokens=self.tokens + completion + new,
+            prompt=max(self.prompt, prompt),
+            completion=max(self.completion, completion),
+        )
+
+    @property
+    def too_much(self) -> bool:
+        keys = self.rows * (self.prompt + self.completion)
+        return self.counted > self.max_tokens or keys > COPIES * max(self.max_tokens, self.tokens)
 
 
 def learned_tokens(rollouts: Sequence[Rollout], chosen: Sequence[int], mask_cut: bool) -> torch.Tensor:

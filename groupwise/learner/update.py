@@ -113,10 +113,11 @@ class Learner:
 
     def _within_memory(self, work: Callable[[int], T], rollouts: Sequence[Rollout]) -> T:
         """`work(micro_tokens)`, begun again with fewer while memory runs out."""
-        longest = max(len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rollouts)
+        row = max(len(r.prompt.token_ids) + len(r.completion.token_ids) for r in rollouts)
+        least = 1 if self._forward.shared else row  # from where on every row stands alone
         more = [] if self._update.gradient_checkpointing else ["set update.gradient_checkpointing true"]
         advice = ["lower rollout.max_tokens", *more, *self._advice()]
-        result, self.micro_tokens = within_memory(work, self.micro_tokens, longest, advice)
+        result, self.micro_tokens = within_memory(work, self.micro_tokens, least, row, advice)
         return result
 
     def _advice(self) -> list[str]:

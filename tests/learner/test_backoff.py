@@ -66,13 +66,13 @@ def test_half_as_many_until_it_fits_and_never_less_than_the_longest_row() -> Non
         tried: list[int] = []
         return attempt
 
-    assert within_memory(work(99), 64, 20, []) == ([64], 64)
-    assert within_memory(work(63), 64, 20, []) == ([64, 32], 32)
-    assert within_memory(work(20), 64, 20, []) == ([64, 32, 20], 20)
-    with pytest.raises(UserError, match=r"memory: one row of 20 tokens does not fit; do this, or that"):
-        within_memory(work(19), 64, 20, ["do this", "that"])
+    assert within_memory(work(99), 64, 20, 25, []) == ([64], 64)
+    assert within_memory(work(63), 64, 20, 25, []) == ([64, 32], 32)
+    assert within_memory(work(20), 64, 20, 25, []) == ([64, 32, 20], 20)
+    with pytest.raises(UserError, match=r"memory: one row of 25 tokens does not fit; do this, or that"):
+        within_memory(work(19), 64, 20, 25, ["do this", "that"])
     with pytest.raises(ZeroDivisionError):
-        within_memory(lambda tokens: tokens // 0, 64, 20, [])
+        within_memory(lambda tokens: tokens // 0, 64, 20, 25, [])
 
 
 @pytest.mark.parametrize(("error", "old"), [("CPU", "engine"), ("GPU", "learner")])

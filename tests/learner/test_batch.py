@@ -92,7 +92,10 @@ def test_siblings_share_their_prompt_and_nothing_is_padded(given_rollouts: list[
             1,
             sum(map(len, prompts)) + sum(max(0, len(r.completion.token_ids) - 1) for r in rows),
         )
-        assert len(rows) == 1 or sum(map(len, prompts)) + sum(len(r.completion.token_ids) for r in rows) <= budget
+        counted = sum(min(len(prompt), budget // 2) for prompt in prompts) + sum(
+            len(r.completion.token_ids) for r in rows
+        )
+        assert len(rows) == 1 or counted <= budget
         assert len(batch.inputs.states) == batch.mask.sum()
 
 
@@ -100,6 +103,13 @@ def test_what_siblings_copy_of_a_long_prompt_is_bounded() -> None:
     made = [rollout([1] * 100, [2]) for _ in range(50)]  # 150 tokens, but 5050 keys
     assert [len(batch.index) for batch in micro_batches(made, 160, CPU, shared=True)] == [12, 12, 12, 12, 2]
     assert 12 * 101 <= COPIES * 160 < 13 * 101
+
+
+def test_siblings_of_a_prompt_as_long_as_a_micro_batch_pass_with_it_together() -> None:
+    made = [rollout([1] * 1024, [2] * 64) for _ in range(8)]
+    assert [len(batch.index) for batch in micro_batches(made, 1024, CPU, shared=True)] == [8]
+    assert [len(batch.index) for batch in micro_batches(made, 512, CPU, shared=True)] == [4, 4]
+    assert [len(batch.index) for batch in micro_batches(made, 64, CPU, shared=True)] == [1] * 8
 
 
 def test_parts_are_whole_rows_of_so_many_tokens() -> None:
