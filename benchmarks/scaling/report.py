@@ -62,6 +62,7 @@ def draw(axis: str, points: Sequence[Mapping[str, Any]], path: Path) -> None:
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     values = [point["value"] for point in points]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
@@ -73,9 +74,14 @@ def draw(axis: str, points: Sequence[Mapping[str, Any]], path: Path) -> None:
     for side, title in ((left, "seconds a step"), (right, "peak MiB")):
         side.set(xscale="log", yscale="log", xlabel=AXES[axis].label, title=title)
         side.set_xticks(values, [f"{value:,}" for value in values], minor=False)
+        side.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        side.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        side.yaxis.set_minor_formatter(NullFormatter())
         side.minorticks_off()
         side.grid(alpha=0.3)
         side.legend(fontsize="small")
+    low, high = right.get_ylim()
+    right.set_ylim(low / 2, high * 1.2)  # what hardly grows shall look so
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     plt.close(figure)
