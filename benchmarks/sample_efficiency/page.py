@@ -102,6 +102,11 @@ def of_learning(found: Mapping[str, Any]) -> str:
                 [row(arm, values) for arm, values in by_area(result["arms"])],
             ),
         ]
+        if result["beyond_global"]:
+            beyond = "; ".join(
+                f"`{names}` {words(values, '+.3f')}" for names, values in result["beyond_global"].items()
+            )
+            parts.append(f"Area beyond `global` at the same group size: {beyond}.")
         if result["missing"]:
             parts.append(f"Still missing: {missing(result['missing'])}.")
     return "\n\n".join([*parts, "Machine: " + "; ".join(map(describe, found["machines"])) + "."])

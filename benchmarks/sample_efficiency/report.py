@@ -57,6 +57,12 @@ def analyse(plan: Plan, mix: str, runs: Sequence[Run]) -> dict[str, Any]:
             for arm, by_seed in chosen.items()
             if by_seed
         },
+        "beyond_global": {
+            f"{arm} - {other}": pair(by_seed, chosen[other])["area_difference"]
+            for arm, by_seed in chosen.items()
+            if arm.startswith("hierarchical")
+            and set(by_seed) & set(chosen.get(other := arm.replace("hierarchical", "global"), {}))
+        },
         "missing": {
             arm: "learning rate" if rates[arm] is None else [s for s in seeds if s not in chosen[arm]]
             for arm in arms
@@ -75,7 +81,6 @@ def of_arm(by_seed: dict[int, Run], against: dict[int, Run]) -> dict[str, Any]:
     tasks = list(curves[0][0]["by_task"])
     by_task = np.array([[area_by_task(curve)[task] for task in tasks] for curve in curves])
     finals = np.array([[curve[-1]["by_task"][task] for task in tasks] for curve in curves])
-    common = sorted(set(by_seed) & set(against))
     mean = {task: float(value) for task, value in zip(tasks, finals.mean(0), strict=True)}
     return {
         "seeds": sorted(by_seed),
@@ -88,8 +93,12 @@ def of_arm(by_seed: dict[int, Run], against: dict[int, Run]) -> dict[str, Any]:
         "worst_task": min(mean, key=lambda task: mean[task]),
         "worst_final": with_interval(np.array([worst(curve) for curve in curves])),
         "curve": mean_curve(curves),
-        "paired": paired([(by_seed[s]["curve"], against[s]["curve"]) for s in common]) if common else None,
+        "paired": pair(by_seed, against) if set(by_seed) & set(against) else None,
     }
+
+
+def pair(by_seed: dict[int, Run], other: dict[int, Run]) -> dict[str, Any]:
+    return paired([(by_seed[seed]["curve"], other[seed]["curve"]) for seed in sorted(set(by_seed) & set(other))])
 
 
 def paired(pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
@@ -136,11 +145,15 @@ def show(mix: str, found: dict[str, Any]) -> None:
         f"{'area difference':>22}  rollouts ratio"
     )
     for arm, row in sorted(found["arms"].items(), key=lambda item: -item[1]["area"]):
-        pair = row["paired"]
+        found_pair = row["paired"]
         print(
             f"{arm:18} {row['rate']:7g} {len(row['seeds']):2}  {words(row['area_iqm']):21} "
             f"{words(row['final_iqm']):21} {row['worst_final'][0]:10.3f} "
-            + (f"{words(pair['area_difference'], '+.3f'):>22}  {words(pair['rollouts_ratio'], '.2f')}" if pair else "")
+            + (
+                f"{words(found_pair['area_difference'], '+.3f'):>22}  {words(found_pair['rollouts_ratio'], '.2f')}"
+                if found_pair
+                else ""
+            )
         )
     for arm, what in found["missing"].items():
         print(f"missing: {arm}: {what if isinstance(what, str) else 'seeds ' + ' '.join(map(str, what))}")

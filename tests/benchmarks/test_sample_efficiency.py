@@ -293,6 +293,11 @@ def test_the_report_says_what_is_missing() -> None:
     assert found["missing"]["spo@1"] == [0, 1]
     assert "grpo@8" not in found["missing"]
     assert found["against"] == "grpo@8"
+    assert found["beyond_global"] == {}
+    both = [{**run, "arm": arm} for run, arm in zip(runs[1:], ("global@1", "hierarchical@1"), strict=True)]
+    both = [{**run, "seed": 0} for run in both]
+    (beyond,) = analyse(plan, "demo", both)["beyond_global"].items()
+    assert beyond == ("hierarchical@1 - global@1", pytest.approx([0.1, 0.1, 0.1]))
     untuned = analyse(Plan(mixes=("demo",), seeds=(0,)), "demo", runs)
     assert untuned["arms"] == {}
     assert untuned["missing"]["grpo@8"] == "learning rate"
