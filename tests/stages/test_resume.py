@@ -92,10 +92,10 @@ def has_passed(run: Path, step: int) -> bool:
     return last_step(run) > step or (run / "summary.json").exists()
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_at_any_moment(warm: Warm, write: Write, tmp_path: Path, kills: int) -> None:
+@pytest.mark.parametrize(("kills", "steps"), [(5, 50), pytest.param(20, 600, marks=pytest.mark.slow)])
+def test_killed_at_any_moment(warm: Warm, write: Write, tmp_path: Path, kills: int, steps: int) -> None:
     """Every update is saved, so that the run comes forward however often it is killed."""
-    sections: dict[str, Any] = {"steps": 10 * kills, "checkpoint": {"every": 1}, "eval": {"every": 4}}
+    sections: dict[str, Any] = {"steps": steps, "checkpoint": {"every": 1}, "eval": {"every": 4}}
     for name in ("whole", "killed"):
         write(tmp_path / name, **sections)
     began = time.monotonic()
@@ -112,7 +112,7 @@ def test_killed_at_any_moment(warm: Warm, write: Write, tmp_path: Path, kills: i
             time.sleep(chance.uniform(0, rest))
         else:
             wait_for(partial(has_passed, run, done))
-            time.sleep(chance.uniform(0, 2 * updates / sections["steps"]))
+            time.sleep(chance.uniform(0, 2 * updates / steps))
         running.signal(signal.SIGKILL)
         ended = running.wait()
         assert ended.code == -signal.SIGKILL, f"the run was over after {killed} kills\n{ended.err}"
